@@ -1,0 +1,182 @@
+"""Datapoints in columns: consecutive ones of one series, oldest first."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import pyarrow as pa
+
+from esmond_etl.interval import Interval
+from esmond_etl.series import Series
+
+#: Arrow type of `ts`: Unix time in whole seconds.
+TS: Final = pa.timestamp("s", "UTC")
+#: Arrow type of `val` where values are numbers.
+NUMBER: Final = pa.float64()
+#: Arrow type of `val` where they are not: the value's JSON text, byte for byte as the archive sent it.
+JSON_TEXT: Final = pa.string()
+
+#: Arrow type of an opened value, by `Series.data_type`; what is not named here stays JSON text.
+OPENED: Final[dict[str, pa.DataType]] = {"histogram": pa.map_(pa.string(), pa.int64())}
+
+
+class DataPoint(NamedTuple):
+    """One measured value."""
+
+    ts: int  #: Unix time, s
+    val: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Consecutive datapoints of one series, in columns.
+
+    `points` has the columns `ts` (timestamp[s, UTC], ascending; equal only where a source has several values in one second)
+    and `val` (float64 where the series holds numbers, else JSON text; a transform may make it any other Arrow type).
+    """
+
+    series: Series
+    points: pa.RecordBatch
+
+    @classmethod
+    def of(cls, series: Series, ts: pa.Array, val: pa.Array) -> Batch:
+        """A batch of two columns of one length."""
+        return cls(series, pa.RecordBatch.from_arrays([ts, val], ["ts", "val"]))
+
+    @classmethod
+    def from_points(cls, series: Series, points: Iterable[tuple[int, Any]]) -> Batch:
+        """A batch of (ts, val) pairs; a value that is no number is written as JSON."""
+        rows = list(points)
+        ts = ts_column(array("q", [row[0] for row in rows]))
+        if series.holds_numbers:
+            return cls.of(series, ts, number_column(array("d", [row[1] for row in rows])))
+        encode = msgspec.json.Encoder().encode
+        return cls.of(series, ts, json_column([encode(row[1]) for row in rows]))
+
+    def __len__(self) -> int:
+        return int(self.points.num_rows)
+
+    @property
+    def ts(self) -> pa.Array:
+        """When, as timestamp[s, UTC]."""
+        return self.points.column(0)
+
+    @property
+    def val(self) -> pa.Array:
+        """What was measured."""
+        return self.points.column(1)
+
+    @property
+    def moments(self) -> memoryview[int]:
+        """When, as Unix seconds, without a copy."""
+        ts = self.ts
+        return memoryview(ts.buffers()[1] or b"").cast("b").cast("q")[ts.offset : ts.offset + len(ts)]
+
+    @property
+    def seconds(self) -> list[int]:
+        """When, as Unix seconds."""
+        result: list[int] = self.ts.cast(pa.int64()).to_pylist()
+        return result
+
+    @property
+    def is_json(self) -> bool:
+        """Whether `val` is unopened JSON text."""
+        return bool(self.val.type == JSON_TEXT)
+
+    def with_val(self, val: pa.Array) -> Batch:
+        """The same moments with other values."""
+        return Batch.of(self.series, self.ts, val)
+
+    def with_series(self, series: Series) -> Batch:
+        """The same datapoints as those of another series."""
+        return Batch(series, self.points)
+
+    def filter(self, mask: pa.Array) -> Batch:
+        """Only the datapoints where `mask` is true."""
+        return Batch(self.series, self.points.filter(mask))
+
+    def values(self) -> list[Any]:
+        """The values as Python objects, JSON text decoded."""
+        values: list[Any] = self.val.to_pylist()
+        if not self.is_json:
+            return values
+        decode = msgspec.json.Decoder().decode
+        return [decode(text) for text in values]
+
+    def to_points(self) -> Iterator[DataPoint]:
+        """The datapoints one by one: the slow way, for the few or for people."""
+        return map(DataPoint, self.seconds, self.values())
+
+    def opened(self) -> Batch:
+        """The same with histograms as map<string, int64> instead of JSON text; other values as they are.
+
+        Raises ValueError, naming the series and the moment, if a value is not what its event type says.
+        """
+        target = OPENED.get(self.series.data_type)
+        if target is None or not self.is_json:
+            return self
+        return self.with_val(_open_histograms(self))
+
+
+_HISTOGRAMS = msgspec.json.Decoder(list[dict[str, int]])
+
+
+def _open_histograms(batch: Batch) -> pa.Array:
+    texts = batch.val.to_pylist()
+    try:
+        histograms = _HISTOGRAMS.decode("[" + ",".join(texts) + "]")
+    except msgspec.DecodeError:
+        histograms = [_open_histogram(batch, row, text) for row, text in enumerate(texts)]
+    offsets = array("i", [0])
+    keys: list[str] = []
+    counts = array("q")
+    for histogram in histograms:
+        keys.extend(histogram)
+        counts.extend(histogram.values())
+        offsets.append(len(keys))
+    items = pa.Array.from_buffers(pa.int64(), len(counts), [None, pa.py_buffer(counts)])
+    return pa.MapArray.from_arrays(
+        pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets)]), text_column(keys), items
+    )
+
+
+def _open_histogram(batch: Batch, row: int, text: str) -> dict[str, int]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, int], strict=False)
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{batch.series} at {batch.seconds[row]}: not a histogram ({error}): {text[:80]}") from None
+
+
+def ts_column(ts: array[int]) -> pa.Array:
+    """Unix seconds (array of "q") as timestamp[s, UTC], without a copy."""
+    return pa.Array.from_buffers(TS, len(ts), [None, pa.py_buffer(ts)])
+
+
+def number_column(val: array[float]) -> pa.Array:
+    """Numbers (array of "d") as float64, without a copy."""
+    return pa.Array.from_buffers(NUMBER, len(val), [None, pa.py_buffer(val)])
+
+
+def json_column(texts: Sequence[bytes | memoryview | msgspec.Raw]) -> pa.Array:
+    """Values' JSON texts, in UTF-8, as one string column."""
+    offsets = array("i", accumulate(map(len, texts), initial=0))
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
+    return pa.Array.from_buffers(JSON_TEXT, len(texts), buffers)
+
+
+def text_column(texts: Sequence[str]) -> pa.Array:
+    """Strings as one string column; `pa.array` would import pandas where that is installed."""
+    joined = "".join(texts)
+    encoded: Sequence[str | bytes] = texts if joined.isascii() else [text.encode() for text in texts]
+    offsets = array("i", accumulate(map(len, encoded), initial=0))
+    return pa.Array.from_buffers(JSON_TEXT, len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(joined.encode())])
+
+
+def ts_bounds(interval: Interval) -> tuple[pa.Scalar, pa.Scalar]:
+    """The interval's two ends as Arrow scalars, to compare a `ts` column with."""
+    return pa.scalar(interval.start, TS), pa.scalar(interval.end, TS)

@@ -1,0 +1,167 @@
+"""`[[test]]`: datapoints that go through the transforms of a pipeline file, and what must come out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from difflib import unified_diff
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
+
+from esmond_etl.batch import Batch, DataPoint
+from esmond_etl.interval import moment, parse_moment
+from esmond_etl.series import SUBJECT_FIELDS, Metadata, Series, Served, Summary
+from esmond_etl.settings import Moment
+from esmond_etl.stages import Context, Transform
+
+_POINT = {"type": "array", "prefixItems": [{"type": ["string", "integer"]}, {}], "minItems": 2, "maxItems": 2}
+
+#: Datapoints as a pipeline file has them: [[moment, value], ...], oldest first.
+Points = Annotated[list[tuple[Moment, Any]], WithJsonSchema({"type": "array", "items": _POINT})]
+
+
+class Case(BaseModel):
+    """Datapoints of one series, and what the transforms must make of them."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    name: str | None = Field(None, description="what it shows; default: its number")
+    event_type: str = Field(description="event type of the datapoints that go in")
+    summary: str = Field("base", description='"base", or a type and a window in seconds such as "average/86400"')
+    metadata: dict[str, Any] = Field(
+        default_factory=dict, description='metadata of the datapoints that go in, by the names that archives give: "source", ...'
+    )
+    points: Points = Field(description="datapoints that go in, oldest first: [[moment, value], ...]")
+    expected: Points = Field(description="datapoints that must come out; [] for none")
+    expected_event_type: str | None = Field(None, description="event type that must come out; default: not looked at")
+    expected_metadata: dict[str, Any] = Field(
+        default_factory=dict, description="metadata fields that must come out; those not named are not looked at"
+    )
+
+    @field_validator("summary")
+    @classmethod
+    def _a_summary(cls, value: str) -> str:
+        Summary.parse(value)
+        return value
+
+    @field_validator("points", "expected")
+    @classmethod
+    def _oldest_first(cls, value: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
+        times = [parse_moment(ts, 0) for ts, _ in value]
+        if times != sorted(set(times)):
+            raise ValueError("the datapoints do not ascend: write them oldest first, each moment once")
+        return value
+
+    def series(self) -> Series:
+        """The series of the datapoints that go in."""
+        made = {
+            "metadata-key": "0" * 32,
+            **self.metadata,
+            "event-types": [{"event-type": self.event_type, "base-uri": "", "summaries": []}],
+        }
+        metadata = Metadata.from_json(made)
+        series = Series(metadata, self.event_type, Summary.parse(self.summary))
+        offered = {self.event_type: {series.summary: Served("")}}
+        return series.replace(metadata=Metadata(**{**_fields(metadata), "event_types": offered}))
+
+
+def _fields(metadata: Metadata) -> dict[str, Any]:
+    return {name: getattr(metadata, name) for name in Metadata.__dataclass_fields__}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a test went."""
+
+    name: str
+    diff: str = ""  #: of what was expected and what came out; "" where they are the same
+    error: str = ""  #: what a transform raised
+
+    @property
+    def passed(self) -> bool:
+        """Whether what came out is what was expected."""
+        return not (self.diff or self.error)
+
+
+def run(cases: Iterable[Case], transforms: Iterable[Transform], pipeline: str = "") -> Iterator[Verdict]:
+    """How each of `cases` goes through `transforms`, which are open meanwhile; raises what their `open` raises."""
+    stages = list(transforms)
+    opened: list[Transform] = []
+    try:
+        for stage in stages:
+            stage.open(Context(pipeline))
+            opened.append(stage)
+        for index, case in enumerate(cases):
+            yield _verdict(case.name or f"test[{index}]", case, stages)
+    finally:
+        for stage in opened:
+            stage.close()
+
+
+def _verdict(name: str, case: Case, transforms: list[Transform]) -> Verdict:
+    try:
+        series, points = _transformed(case, transforms)
+    except Exception as error:  # whatever a transform raises
+        return Verdict(name, error=f"{type(error).__name__}: {error}")
+    expected = [DataPoint(parse_moment(ts, 0), val) for ts, val in case.expected]
+    actual = [_as_expected(point, {each.ts: each for each in expected}) for point in points]
+    before = [*_about(case.expected_event_type, case.expected_metadata), *map(_line, expected)]
+    after = [*_about(*_named(case, series)), *map(_line, actual)]
+    return Verdict(name, "\n".join(unified_diff(before, after, "expected", "what came out", lineterm="")))
+
+
+def _transformed(case: Case, transforms: list[Transform]) -> tuple[Series | None, list[DataPoint]]:
+    series: Series | None = case.series()
+    batches: Iterable[Batch] = [Batch.from_points(case.series(), [(parse_moment(ts, 0), val) for ts, val in case.points])]
+    for transform in transforms:
+        if series is not None and transform.concerns(series):
+            batches = transform.apply(batches)
+            series = transform.becomes(series)
+    return series, [point for batch in batches for point in batch.to_points()] if series is not None else []
+
+
+def _as_expected(point: DataPoint, expected: dict[int, DataPoint]) -> DataPoint:
+    """The point as it was expected where it differs from that by no more than arithmetic does."""
+    wanted = expected.get(point.ts)
+    return wanted if wanted is not None and alike(wanted.val, point.val) else point
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Whether two values are the same but for the last digits of their numbers."""
+    if isinstance(other, list) and other and isinstance(one, dict) and all(isinstance(each, tuple) for each in other):
+        other = dict(other)  # an opened histogram
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, int | float) and isinstance(other, int | float):
+        return math.isclose(one, other, rel_tol=1e-12, abs_tol=1e-300)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(alike(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return bool(one == other)
+
+
+def _named(case: Case, series: Series | None) -> tuple[str | None, dict[str, Any]]:
+    """Of what came out, the fields that the test looks at."""
+    if series is None:
+        return None, {}
+    fields = {name: getattr(series.metadata, name.replace("-", "_")) for name in SUBJECT_FIELDS} | dict(series.metadata.parameters)
+    about = {name: fields[name] for name in case.expected_metadata if fields.get(name) is not None}
+    return series.event_type if case.expected_event_type else None, about
+
+
+def _about(name: str | None, metadata: dict[str, Any]) -> Iterator[str]:
+    if name:
+        yield f"event_type = {_text(name)}"
+    yield from (f"metadata.{key} = {_text(value)}" for key, value in sorted(metadata.items()))
+
+
+def _line(point: DataPoint) -> str:
+    return f"{moment(point.ts)}  {_text(point.val)}"
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)

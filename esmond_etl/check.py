@@ -1,0 +1,236 @@
+"""What can be wrong with a pipeline although each of its options is right by itself; nothing is connected to."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+from esmond_etl.event_types import EVENT_TYPES, event_type
+from esmond_etl.interval import format_duration, moment, parse_moment
+from esmond_etl.problems import Mistake
+from esmond_etl.series import BASE, Metadata, Series, Served, Summary
+from esmond_etl.settings import Settings
+from esmond_etl.stages import Sink, Source, Stage, Transform
+from esmond_etl.toml_positions import Path
+
+#: How much like a known event type an unknown one must be to be a slip of the pen rather than a type that we do not know.
+SLIP: Final = 0.8
+
+_PORTS: Final = {"http": 80, "https": 443}
+_DAY: Final = 86400
+
+#: Options that are files or folders although they are plain text.
+_PATHS: Final = frozenset({"path", "file", "folder", "directory"})
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What could be made of a pipeline file; None stands for what could not be made at all."""
+
+    settings: Settings | None
+    source: Source | None
+    transforms: tuple[Transform | None, ...]
+    sinks: tuple[Sink | None, ...]
+    wrong: frozenset[Path] = frozenset()  #: options that are wrong in themselves: the stages have their defaults instead
+
+    def right(self, *path: str | int) -> bool:
+        """Whether nothing at `path`, or below it, is wrong in itself."""
+        return not any(each[: len(path)] == path for each in self.wrong)
+
+    def stages(self) -> Iterator[tuple[Path, Stage]]:
+        """Its stages, each with its place in the file."""
+        if self.source is not None:
+            yield ("source",), self.source
+        for kind, stages in (("transform", self.transforms), ("sink", self.sinks)):
+            yield from (((kind, index), stage) for index, stage in enumerate(stages) if stage is not None)
+
+
+def mistakes(draft: Draft) -> Iterator[Mistake]:
+    """What is wrong in `draft` between its parts, and with the event types and summaries that it names."""
+    if draft.settings is not None and draft.right("to"):
+        yield from _times(draft.settings)
+    if draft.settings is not None and draft.right("window"):
+        yield from _periods(draft.settings.window, draft.transforms)
+    for path, stage in draft.stages():
+        yield from _unknown_event_types(path, getattr(stage, "event_types", None) or ())
+    if draft.source is not None and draft.right("source", "event_types") and draft.right("source", "summaries"):
+        yield from _impossible_summaries(draft.source)
+        yield from _refusals(draft.source, draft)
+    yield from _shared_places(draft)
+
+
+def _times(settings: Settings) -> Iterator[Mistake]:
+    now = int(time.time())
+    start, end = parse_moment(settings.from_, now), parse_moment(settings.to, now)
+    if start >= end:
+        yield Mistake(("from",), f"{moment(start)} is not before `to`, {moment(end)}", "swap them, or leave `to` out for now")
+
+
+def _periods(window: int, transforms: Iterable[Transform | None]) -> Iterator[Mistake]:
+    for index, transform in enumerate(transforms):
+        for name in transform.divides_window if transform is not None else ():
+            period = getattr(transform, name)
+            if isinstance(period, int) and period and window % period:
+                what = f"{format_duration(period)} does not divide the window of {format_duration(window)}"
+                hint = "results would depend on where tasks are cut: take one that does, or another window"
+                yield Mistake(("transform", index, name), what, hint)
+
+
+def unknown_event_type(path: Path, name: str) -> Mistake | None:
+    """A mistake if `name` is much like an event type that is known, a warning if it is unlike all, None if it is known."""
+    if name in EVENT_TYPES:
+        return None
+    close = get_close_matches(name, EVENT_TYPES, 1, SLIP)
+    if close and not (name.startswith(f"{close[0]}-") or name.endswith(f"-{close[0]}")):
+        return Mistake(path, f"unknown event type {name!r}", f"did you mean {close[0]!r}?")
+    return Mistake(path, f"unknown event type {name!r}: its values travel as JSON", warning=True)
+
+
+def _unknown_event_types(path: Path, names: Iterable[str]) -> Iterator[Mistake]:
+    for index, name in enumerate(names):
+        mistake = unknown_event_type((*path, "event_types", index), name)
+        if mistake:
+            yield mistake
+
+
+def _summaries(source: Source) -> list[Summary]:
+    """The summaries that a source asks for, without "all"."""
+    return [Summary.parse(each) for each in getattr(source, "summaries", ("base",)) if each != "all"]
+
+
+def _has(name: str, summary: Summary) -> bool:
+    """Whether an archive can have this summary of an event type; of one that is not known, it may."""
+    return summary == BASE or name not in EVENT_TYPES or summary.type in event_type(name).summaries
+
+
+def _impossible_summaries(source: Source) -> Iterator[Mistake]:
+    names = getattr(source, "event_types", None)
+    wanted = _summaries(source)
+    if names is None or "all" in getattr(source, "summaries", ()):
+        return
+    for index, summary in enumerate(wanted):
+        if not any(_has(name, summary) for name in names):
+            what = f"none of the event types has a summary of type {summary.type!r}"
+            yield Mistake(("source", "summaries", index), what, _possible(names))
+    for index, name in enumerate(names):
+        if not any(_has(name, summary) for summary in wanted) and any(_has(other, each) for other in names for each in wanted):
+            what = f"{name} has no summary of type {' or '.join(sorted({repr(each.type) for each in wanted}))}"
+            yield Mistake(("source", "event_types", index), what, _possible([name]))
+
+
+def _possible(names: Iterable[str]) -> str:
+    return "; ".join(f"of {name} there is {', '.join(('base', *event_type(name).summaries))}" for name in names)
+
+
+def _candidates(source: Source) -> list[Series]:
+    """One series of each kind that the source may offer, of a made-up metadata that has them all."""
+    names = getattr(source, "event_types", None) or list(EVENT_TYPES)
+    kinds = [*_summaries(source)]
+    if "all" in getattr(source, "summaries", ()):
+        kinds += [BASE, *(Summary(kind, _DAY) for kind in ("aggregation", "average", "statistics"))]
+    offered = {name: {kind: Served("") for kind in dict.fromkeys([BASE, *kinds]) if _has(name, kind)} for name in EVENT_TYPES}
+    offered |= {name: {kind: Served("") for kind in [BASE, *kinds]} for name in names if name not in EVENT_TYPES}
+    near, far = "192.0.2.1", "192.0.2.2"
+    metadata = Metadata("0" * 32, "point-to-point", near, far, near, "pscheduler/powstream", near, far, event_types=offered)
+    return [Series(metadata, name, kind) for name in names for kind in dict.fromkeys(kinds) if _has(name, kind)]
+
+
+def becomes(series: Series, transforms: Iterable[Transform]) -> Series | None:
+    """The series that sinks are given of `series`; None if nothing of it goes through."""
+    target: Series | None = series
+    for transform in transforms:
+        if target is not None and transform.concerns(target):
+            target = transform.becomes(target)
+    return target
+
+
+def _refusals(source: Source, draft: Draft) -> Iterator[Mistake]:
+    if not draft.right("transform"):
+        return
+    transforms = [each for each in draft.transforms if each is not None]
+    try:
+        ends = [target for series in _candidates(source) if (target := becomes(series, transforms))]
+    except Exception as error:  # a transform that knows only once it is open
+        yield Mistake(("transform",), f"cannot say offline which series come out: {error}", warning=True)
+        return
+    for index, sink in enumerate(draft.sinks):
+        if sink is not None:
+            yield from _refused(("sink", index), sink, ends, getattr(source, "event_types", None) is not None)
+
+
+def _refused(path: Path, sink: Sink, ends: Iterable[Series], named: bool) -> Iterator[Mistake]:
+    """What a sink would never take: an error where the file asks for it, a warning where the source may happen to have it."""
+    try:
+        answers = {series: sink.refusal(series) for series in ends}
+    except Exception as error:  # a sink that knows only once it is open
+        yield Mistake(path, f"cannot say offline which series it takes: {error}", warning=True)
+        return
+    taken = {series.summary for series, reason in answers.items() if not reason}
+    refused: dict[tuple[str, bool], list[Series]] = defaultdict(list)
+    for series, reason in answers.items():
+        if reason:
+            refused[reason.removeprefix(f"{series.summary}: "), series.summary not in taken].append(series)
+    for (reason, whole), all_series in refused.items():
+        names = dict.fromkeys(str(series.summary) if whole else series.event_type for series in all_series)
+        hint = (
+            "leave out of the source's summaries what it does not take" if whole else "leave them out of the source's event_types"
+        )
+        yield Mistake(path, f"will not take {', '.join(names)}: {reason}", hint, not (named or whole))
+
+
+def _shared_places(draft: Draft) -> Iterator[Mistake]:
+    seen: dict[Any, Path] = {}
+    for path, stage in draft.stages():
+        place = location(stage)
+        if not place or path[0] == "transform":
+            continue
+        first = seen.setdefault(frozenset(place.items()), path)
+        if first is not path:
+            option = next((name for name in stage.place if name in stage.model_fields_set), None)
+            both = "the source itself" if first == ("source",) else f"also that of sink[{first[1]}]"
+            hint = "write elsewhere" if first == ("source",) else "give each sink a place of its own"
+            yield Mistake((*path, option) if option else path, f"this place is {both}: {_said(stage)}", hint)
+
+
+def _said(stage: Stage) -> str:
+    """A place as it was written, but for what a URL may hold beside it."""
+    options = [(getattr(stage, name), found) for name, found in location(stage).items()]
+    return ", ".join(str(found if "://" in str(value) else value) for value, found in options if value not in (None, "", []))
+
+
+def location(stage: Stage) -> dict[str, Any]:
+    """The options that say where a stage's data are, written the one way that all ways to write a place have in common."""
+    options: Mapping[str, Any] = {name: getattr(stage, name) for name in stage.place}
+    place = {name: _place(name, value) for name, value in options.items()}
+    if "script_alias" in place and isinstance(options.get("url"), str):
+        alias = "/".join(word for word in str(place.pop("script_alias") or "").split("/") if word)
+        bare = place["url"].removesuffix("/perfsonar/archive")
+        if bare == place["url"]:
+            bare = f"{bare}/{alias}" if alias else bare
+        place["url"] = bare
+    return place
+
+
+def _place(name: str, value: Any) -> Any:
+    if isinstance(value, str) and "://" in value:
+        return _url(value)
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and name in _PATHS):
+        return os.path.realpath(value)
+    return value if isinstance(value, str | int | float | None) else str(value)
+
+
+def _url(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+        port = parts.port if parts.port != _PORTS.get(parts.scheme) else None
+    except ValueError:  # no port, or no address: what connects will say so
+        return text
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    path = "/".join(["", *(word for word in parts.path.split("/") if word)])
+    return urlunsplit((parts.scheme, f"{host}:{port}" if port else host, path, "", ""))

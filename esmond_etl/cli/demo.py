@@ -1,0 +1,148 @@
+"""`esmond-etl demo`: sample measurements moved between two archives on this machine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+import esmond_etl
+from esmond_etl import cli
+from esmond_etl.cli import show
+from esmond_etl.errors import ConfigError, EsmondEtlError
+
+#: Marks a folder as one that the demo made, and may make anew.
+MARK = ".esmond-etl-demo"
+
+TOKEN = "demo"
+
+
+@click.command(short_help=cli.COMMANDS["demo"])
+@click.option(
+    "--directory", type=click.Path(file_okay=False, path_type=Path), default="esmond-etl-demo", show_default=True, help="Where."
+)
+@click.option("--days", type=click.IntRange(1, 365), default=28, show_default=True, help="Days of sample measurements.")
+def command(directory: Path, days: int) -> int:
+    """Fill an archive with sample measurements, mirror it into another, export it to Parquet, and compare all three.
+
+    Both archives run on this machine, on free ports, and are gone in the end; what was moved stays in the directory.
+    """
+    _prepare(directory)
+    with _archives(directory, days) as (source, target):
+        environment = {"SOURCE_URL": source, "TARGET_URL": target, "TARGET_USER": "demo", "TARGET_KEY": TOKEN}
+        os.environ |= environment | {"WAREHOUSE": str(directory / "parquet"), "ESMOND_ETL_LEDGER": str(directory)}
+        pipelines = _load("mirror.toml"), _load("to-warehouse.toml")
+        results = [_run(pipeline) for pipeline in pipelines]
+        compared = {pipeline.name: _compare(pipeline) for pipeline in pipelines}
+    _report(compared, sum(result.requests for result in results), sum(result.seconds for result in results))
+    _read_back(directory / "parquet")
+    _next(directory)
+    differing = sum(row[2] for rows in compared.values() for row in rows.values())
+    complete = all(result.complete for result in results) and not differing
+    return cli.DONE if complete else cli.INCOMPLETE
+
+
+def _prepare(directory: Path) -> None:
+    if directory.exists():
+        if any(directory.iterdir()) and not (directory / MARK).exists():
+            raise ConfigError(f"{directory}: is not empty, and not of an earlier demo; name another with --directory")
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True)
+    (directory / MARK).touch()
+
+
+@contextmanager
+def _archives(directory: Path, days: int) -> Iterator[tuple[str, str]]:
+    """The URLs of an archive with sample measurements, and of an empty one."""
+    try:
+        import esmond_etl_archive as archives
+        import falcon  # noqa: F401
+        import waitress  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f"the demo needs the embedded archive ({error}): pip install 'esmond-etl[demo]'") from None
+    store = archives.Archive(directory / "source.db")
+    with show.working("filling an archive with sample measurements"):
+        loaded = archives.load(store, archives.sample(days=days))
+    show.say(f"an archive with {loaded.written:,} sample datapoints of {days} days under {loaded.metadata} metadata")
+    with archives.serve(store, token=TOKEN) as source, archives.serve(directory / "target.db", token=TOKEN) as target:
+        yield source.url, target.url
+    store.close()
+
+
+def _load(name: str) -> Any:
+    from esmond_etl import config
+
+    package = Path(esmond_etl.__file__).parent
+    installed = package / "pipelines" / name
+    return config.load(installed if installed.exists() else package.parent / "pipelines" / name)
+
+
+def _run(pipeline: Any) -> Any:
+    from esmond_etl.cli.run import stopping
+    from esmond_etl.run import run
+
+    with stopping() as stop, show.watching(pipeline.name) as watch:
+        result = run(pipeline, watch, stop)
+    show.failures(result)
+    if result.stopped:
+        raise EsmondEtlError("stopped")
+    return result
+
+
+def _compare(pipeline: Any) -> dict[str, list[int]]:
+    """Event type -> series, datapoints that are the same in source and sink, datapoints that are not."""
+    import threading
+    import time
+
+    from esmond_etl.run import opened
+    from esmond_etl.verify import verify
+
+    rows: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    interval = pipeline.wanted(int(time.time()))
+    with opened(pipeline, threading.Event()) as (_, mover), show.working(f"comparing every datapoint of {pipeline.name}"):
+        for each in verify(mover, list(pipeline.source.series(interval)), interval):
+            row = rows[each.series.event_type]
+            row[:] = row[0] + 1, row[1] + each.equal, row[2] + each.missing + each.extra + each.different + bool(each.error)
+    return rows
+
+
+def _report(compared: dict[str, dict[str, list[int]]], requests: int, seconds: float) -> None:
+    mirror, warehouse = compared.values()
+    rows: list[tuple[str | int, ...]] = []
+    for name, (series, same, other) in sorted(mirror.items()):
+        _, exported, lost = warehouse[name]
+        rows.append((name, series, same, exported, other + lost))
+    totals = [sum(int(row[index]) for row in rows) for index in range(1, 5)]
+    print()
+    show.table(("event type", "series", "mirrored", "in Parquet", "not the same"), [*rows, ("all", *totals)])
+    print(f"\nmoved in {seconds:.0f} s with {requests:,} requests; then every datapoint was read back and compared\n")
+
+
+def _read_back(folder: Path) -> None:
+    import pyarrow.dataset as ds
+
+    print(f"from {folder}/event_type=throughput:")
+    data = ds.dataset(folder / "event_type=throughput", format="parquet", partitioning="hive")
+    head = data.head(5, columns=["ts", "input_source", "input_destination", "val"])
+    show.table(head.column_names, [list(row.values()) for row in head.to_pylist()])
+
+
+def _next(directory: Path) -> None:
+    print(f"""
+Next, look at the archive that was filled, through the pipeline of your choice:
+
+  esmond-etl archive serve {directory}/source.db --port 8000 --token demo &
+  SOURCE_URL=http://127.0.0.1:8000/ esmond-etl preview {_pipelines()}/demo.toml --from 2024-03-04 --to 2024-04-01
+""")
+
+
+def _pipelines() -> Path:
+    package = Path(esmond_etl.__file__).parent
+    folder = package / "pipelines"
+    return folder if folder.exists() else Path(os.path.relpath(package.parent / "pipelines"))

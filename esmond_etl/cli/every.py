@@ -1,0 +1,82 @@
+"""`esmond-etl run --every`: the same runs again and again, a line of JSON each."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from esmond_etl import cli, config
+from esmond_etl.cli.run import prints_datapoints
+from esmond_etl.errors import EsmondEtlError, StoppedError
+
+if TYPE_CHECKING:
+    from esmond_etl.cli.metrics import Metrics
+    from esmond_etl.config import Pipeline
+    from esmond_etl.run import Result
+
+#: How long a signal may wait to be heeded between two runs, s.
+_ATTENTION = 0.1
+
+
+def keep_going(paths: Sequence[str], every: int, port: int | None, stop: threading.Event, run: Callable[[Pipeline], Result]) -> int:
+    """Run the pipelines in the files `paths` every so many seconds until `stop` is set; returns the exit code.
+
+    A run that takes longer delays the next one. The files are read anew for each run. Raises ConfigError if one of them is wrong from
+    the start, or if the port for Prometheus is taken.
+    """
+    loaded = [config.load(path) for path in paths]
+    with _metrics(port, loaded) as metrics:
+        due = time.monotonic()
+        while not stop.is_set():
+            for path in paths:
+                if not stop.is_set():
+                    _run(path, run, metrics)
+            due = max(due + every, time.monotonic())
+            _wait(stop, due)
+    return cli.DONE
+
+
+def _run(path: str, run: Callable[[Pipeline], Result], metrics: Metrics | None) -> None:
+    """One run of one pipeline: whatever goes wrong is in its line."""
+    started, name, output = int(time.time()), Path(path).stem, sys.stdout
+    try:
+        pipeline = config.load(path)
+        name = pipeline.name
+        if prints_datapoints(pipeline):
+            output = sys.stderr
+        result = run(pipeline)
+        facts = result.to_json()
+        if metrics:
+            metrics.ran(result)
+    except StoppedError:  # before anything was moved
+        facts = {"pipeline": name, "complete": False, "stopped": True}
+    except Exception as error:  # also what is wrong with a plugin must not keep the next run from being tried
+        text = str(error) if isinstance(error, EsmondEtlError) else f"{type(error).__name__}: {error}"
+        facts = {"pipeline": name, "complete": False, "error": text}
+        if metrics:
+            metrics.failed(name)
+    print(json.dumps({"started": started, **facts}, ensure_ascii=False), file=output, flush=True)
+
+
+def _wait(stop: threading.Event, due: float) -> None:
+    # not stop.wait: a signal that comes in the midst of it would set the event while this very thread holds its lock
+    while not stop.is_set() and (left := due - time.monotonic()) > 0:
+        time.sleep(min(left, _ATTENTION))
+
+
+@contextmanager
+def _metrics(port: int | None, pipelines: Sequence[Pipeline]) -> Iterator[Metrics | None]:
+    if port is None:
+        yield None
+        return
+    from esmond_etl.cli.metrics import Metrics
+
+    metrics = Metrics(pipelines)
+    with metrics.served(port):
+        yield metrics

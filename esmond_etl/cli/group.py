@@ -1,0 +1,93 @@
+"""The command `esmond-etl` itself: finds its commands by name and turns errors into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from esmond_etl import __version__, cli
+from esmond_etl.errors import ConfigError, EsmondEtlError, LockedError, PluginError
+
+EPILOG = """\b
+Exit codes:
+  0  all that was due has been delivered
+  1  some of it has not: the output says which, and the next run tries again
+  2  a command line or a pipeline file is wrong
+  3  another run of the pipeline is under way
+
+Start with `esmond-etl demo`, then copy one of the files in pipelines/ and change its URLs."""
+
+
+class Commands(click.Group):
+    """Commands that are imported when they are used: our own, then those of plugins."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, ours first."""
+        return [*cli.COMMANDS, *_plugin_commands()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name."""
+        if cmd_name in cli.COMMANDS:
+            module = import_module(f"esmond_etl.cli.{cmd_name.replace('-', '_')}")
+            command: click.Command = module.command
+            return command
+        return _plugin_commands().get(cmd_name) or _hidden_command(cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A line a command, without importing those that are ours."""
+        others = {name: command.get_short_help_str(60) for name, command in _plugin_commands().items()}
+        with formatter.section("Commands"):
+            formatter.write_dl([*cli.COMMANDS.items(), *others.items()])
+
+
+def _plugin_commands() -> dict[str, click.Command]:
+    """The commands of plugins but for those that have the name of one of ours."""
+    from esmond_etl.registry import load_commands
+
+    return {name: command for name, command in load_commands().of("command").items() if name not in cli.COMMANDS}
+
+
+def _hidden_command(name: str) -> click.Command | None:
+    """The command of a plugin that is installed in some unusual way; says what is wrong with plugins if there is none."""
+    from esmond_etl.registry import installed
+
+    registry = installed()
+    command: click.Command | None = registry.of("command").get(name)
+    for problem in registry.problems if command is None else ():
+        print(f"esmond-etl: {problem}", file=sys.stderr)
+    return command
+
+
+@click.command(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name="esmond-etl", message="%(prog)s %(version)s")
+def esmond_etl() -> None:
+    """Move network measurements out of, and between, perfSONAR measurement archives (esmond)."""
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run a command line (default: the process's own) and return its exit code; errors become one sentence on stderr."""
+    try:
+        result: Any = esmond_etl.main(arguments, prog_name="esmond-etl", standalone_mode=False)
+        return result if isinstance(result, int) else cli.DONE
+    except click.ClickException as error:
+        error.show()
+        return cli.WRONG
+    except click.Abort:
+        print("stopped", file=sys.stderr)
+        return cli.INCOMPLETE
+    except BrokenPipeError:  # `esmond-etl get ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return cli.INCOMPLETE
+    except EsmondEtlError as error:
+        print(f"esmond-etl: {error}", file=sys.stderr)
+        return _exit_code(error)
+
+
+def _exit_code(error: EsmondEtlError) -> int:
+    if isinstance(error, LockedError):
+        return cli.LOCKED
+    return cli.WRONG if isinstance(error, ConfigError | PluginError) else cli.INCOMPLETE

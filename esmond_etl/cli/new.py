@@ -1,0 +1,87 @@
+"""`esmond-etl new`: a pipeline file, or a plugin, to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from esmond_etl import cli
+from esmond_etl.errors import ConfigError
+
+
+@click.group(short_help=cli.COMMANDS["new"])
+def command() -> None:
+    """Write a pipeline file, or a plugin, to start from. Nothing that is there is overwritten."""
+
+
+@command.command(name="pipeline", short_help="Write a pipeline that passes check, with comments.")
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
+@click.option("--source", metavar="URL", help="URL of the archive to read from.")
+@click.option("--sink", metavar="NAME", help="Where to: one of the installed sinks (esmond-etl plugins).")
+@click.option("--target", metavar="PLACE", help="The sink's first option: a folder, or a URL.")
+@click.option("--from", "from_", metavar="TIME", help='What was measured from then on: a date, a time, or an age such as "30d".')
+@click.option("--event-types", metavar="NAME,...", help='Event types to read, with commas between them; "all" for all.')
+def pipeline(file: Path | None, **answers: str | None) -> int:
+    """Write a pipeline to FILE, with comments; asks for what the options do not say.
+
+    \b
+    Example:
+      esmond-etl new pipeline mirror.toml --source https://archive.example.net/ \\
+          --sink parquet --target out/ --from 2014-01-01 --event-types all
+    """
+    from esmond_etl import scaffold
+
+    path = file or Path(click.prompt("File to write", default="pipeline.toml"))
+    _refuse_to_overwrite(path)
+    text, unset = scaffold.pipeline(path, _answered(answers))
+    path.write_text(text, encoding="utf-8")
+    needs = f"set {', '.join(unset)} in the environment, then: " if unset else ""
+    print(f"{path} is written; next: {needs}esmond-etl check {path}")
+    return cli.DONE
+
+
+@command.command(name="plugin", short_help="Write an installable plugin, with tests that pass.")
+@click.argument("name")
+@click.option(
+    "-d",
+    "--directory",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where; default: a folder NAME here.",
+)
+def plugin(name: str, directory: Path | None) -> int:
+    """Write an installable plugin called NAME: a transform, a sink, and their tests, which pass as they are."""
+    from esmond_etl import scaffold
+
+    folder = directory or Path(name)
+    files = scaffold.plugin(name)
+    _refuse_to_overwrite(folder)
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+        print(folder / path)
+    print(f"next: pip install -e '{folder}[test]' && pytest {folder}, and see it in: esmond-etl plugins")
+    return cli.DONE
+
+
+def _refuse_to_overwrite(path: Path) -> None:
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if path.exists():
+        raise ConfigError(f"{path} is there already: give another name")
+
+
+def _answered(given: dict[str, str | None]) -> dict[str, str]:
+    """What the options say, and for the others the answers to their questions."""
+    from esmond_etl import scaffold
+
+    answers: dict[str, str] = {}
+    for name in scaffold.QUESTIONS:
+        answer = given[name]
+        question = scaffold.question(name, answers) if answer is None else None
+        if question:
+            text, default, choices = question
+            answer = str(click.prompt(text, default=default, type=click.Choice(choices) if choices else str))
+        answers[name] = answer or ""
+    return answers

@@ -1,0 +1,130 @@
+"""`esmond-etl run`: move what has not been moved yet."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from esmond_etl import cli
+from esmond_etl.cli import show
+from esmond_etl.interval import parse_duration
+
+if TYPE_CHECKING:
+    from esmond_etl.run import Result
+
+
+def _duration(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
+    try:
+        seconds = parse_duration(text) if text is not None else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if seconds == 0:
+        raise click.BadParameter("must be longer than nothing")
+    return seconds
+
+
+@click.command(short_help=cli.COMMANDS["run"])
+@click.argument("pipelines", metavar="PIPELINE...", nargs=-1, required=True, type=click.Path(dir_okay=False))
+@click.option("--from", "from_", metavar="TIME", help='Start here instead: a date, a time, or an age such as "30d".')
+@click.option("--to", metavar="TIME", help="End here instead.")
+@click.option("--reload", is_flag=True, help="Deliver again what is done already; nothing comes to stand twice.")
+@click.option(
+    "--executor", type=click.Choice(["threads", "processes"]), default="threads", show_default=True, help="Who moves the tasks."
+)
+@click.option(
+    "--processes", metavar="N", type=click.IntRange(1), default=2, show_default=True, help="How many, with --executor processes."
+)
+@click.option(
+    "--every", metavar="TIME", callback=_duration, help='Go on until told to stop: a run every "15m", say, a line of JSON each.'
+)
+@click.option("--metrics-port", metavar="PORT", type=click.IntRange(1, 65535), help="With --every: answer Prometheus at /metrics.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, a document a pipeline.")
+@click.option("--quiet", is_flag=True, help="No progress, no summary: errors alone.")
+def command(
+    pipelines: tuple[str, ...], as_json: bool, quiet: bool, every: int | None, metrics_port: int | None, **options: Any
+) -> int:
+    """Move what each PIPELINE wants and has not moved yet.
+
+    What is done is kept in a ledger beside the pipeline file: run it again after a crash, or every few minutes, and it goes on
+    where it stopped. Interrupt it at any time.
+
+    \b
+    Examples:
+      esmond-etl run mirror.toml
+      esmond-etl run mirror.toml --from 2013-10-01 --to 2014-03-01 --reload
+      esmond-etl run mirror.toml --every 15m --metrics-port 9184
+    """
+    from esmond_etl import memory
+
+    memory.stay_small()
+    from esmond_etl import config
+
+    if metrics_port and not every:
+        raise click.UsageError("--metrics-port goes with --every: a single run is over before Prometheus asks")
+    if every:
+        return _again_and_again(pipelines, every, metrics_port, **options)
+    loaded = [config.load(path) for path in pipelines]
+    with stopping() as stop:
+        codes = [_run(pipeline, stop, as_json, quiet, **options) for pipeline in loaded if not stop.is_set()]
+    return max(codes) if len(codes) == len(loaded) else cli.INCOMPLETE
+
+
+def _again_and_again(pipelines: tuple[str, ...], every: int, metrics_port: int | None, **options: Any) -> int:
+    from esmond_etl.cli.every import keep_going
+
+    if options["reload"]:
+        raise click.UsageError("--reload would deliver everything again every time: leave out --every or --reload")
+    with stopping() as stop:
+        return keep_going(pipelines, every, metrics_port, stop, lambda pipeline: _moved(pipeline, stop, True, **options))
+
+
+def _run(pipeline: Any, stop: threading.Event, as_json: bool, quiet: bool, **options: Any) -> int:
+    result = _moved(pipeline, stop, quiet, **options)
+    output = sys.stderr if prints_datapoints(pipeline) else None  # stdout is theirs alone then
+    if as_json:
+        show.as_json(result.to_json(), output)
+    elif not quiet:
+        show.result(result, output)
+    show.failures(result)
+    if result.stopped:
+        show.say(f"{pipeline.name}: stopped; what was in flight is rolled back, the next run goes on from here")
+    return cli.DONE if result.complete else cli.INCOMPLETE
+
+
+def _moved(
+    pipeline: Any, stop: threading.Event, quiet: bool, from_: Any, to: Any, reload: bool, executor: str, processes: int
+) -> Result:
+    from esmond_etl.run import run
+
+    with show.watching(pipeline.name, quiet) as watch:
+        return run(pipeline, watch, stop, from_, to, reload, processes if executor == "processes" else 0)
+
+
+def prints_datapoints(pipeline: Any) -> bool:
+    """Whether stdout belongs to the datapoints."""
+    return any("(stdout)" in label for label in pipeline.labels)
+
+
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """An event that SIGINT and SIGTERM set; a second signal ends the process at once."""
+    stop = threading.Event()
+
+    def on_signal(_number: int, _frame: object) -> None:
+        stop.set()
+        show.say("stopping: what is in flight is finished or rolled back ...")
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

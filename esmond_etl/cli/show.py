@@ -1,0 +1,155 @@
+"""How things are shown: tables, progress bars where it is a terminal, plain lines or JSON where it is not."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from esmond_etl.interval import format_duration
+
+if TYPE_CHECKING:
+    from esmond_etl.move import Outcome
+    from esmond_etl.run import Result
+
+#: A plain progress line is printed so often at most, s.
+EVERY = 10
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None, file: Any = None) -> None:
+    """Print a table; columns whose cells are all numbers stand to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    cells = [list(row) for row in rows]
+    shown = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="bold", pad_edge=False)
+    for index, name in enumerate(head):
+        numbers = bool(cells) and all(isinstance(row[index], int | float) for row in cells)
+        shown.add_column(name, justify="right" if numbers else "left", overflow="ellipsis", no_wrap=True)
+    for row in cells:
+        shown.add_row(*(_cell(cell) for cell in row))
+    console = Console(file=file or sys.stdout, highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 10_000  # whoever reads it there wants all of it
+    console.print(shown)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "" if value is None else str(value)
+
+
+def as_json(value: Any, file: Any = None) -> None:
+    """Print a value as one JSON document."""
+    print(json.dumps(value, ensure_ascii=False, indent=2), file=file)
+
+
+def say(text: str, **facts: Any) -> None:
+    """A line on stderr; as JSON, with `facts`, where the environment asks for JSON logs."""
+    import os
+
+    if os.environ.get("ESMOND_ETL_LOG") == "json":
+        print(json.dumps({"at": round(time.time(), 3), "message": text, **facts}, ensure_ascii=False), file=sys.stderr, flush=True)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+class Lines:
+    """Watches a run with a plain line on stderr now and then."""
+
+    def __init__(self, name: str, quiet: bool = False) -> None:
+        self.name, self.quiet = name, quiet
+        self.total = self.done = 0
+        self.last = time.monotonic()
+
+    def listed(self, series: int) -> None:
+        """Nothing to say: listing is short."""
+
+    def planned(self, amount: int) -> None:
+        """Remember how much there is to do."""
+        self.total = amount
+
+    def moved(self, amount: int, outcome: Outcome, result: Result) -> None:
+        """Say how far the run has come, if the last line is some time ago."""
+        self.done += amount
+        if not self.quiet and time.monotonic() - self.last >= EVERY:
+            self.last = time.monotonic()
+            share = 100 * self.done / max(self.total, 1)
+            text = f"{self.name}: {share:.0f} % done, {result.read} datapoints read, {len(result.failures)} series failed"
+            say(text, pipeline=self.name, share=round(share, 1), read=result.read, failed=len(result.failures))
+
+
+class Bar:
+    """Watches a run with a progress bar on stderr."""
+
+    def __init__(self, progress: Any, name: str) -> None:
+        self.progress = progress
+        self.task = progress.add_task(f"{name}: listing", total=None, points="")
+        self.name = name
+
+    def listed(self, series: int) -> None:
+        """Show how many series there are."""
+        self.progress.update(self.task, points=f"{series:,} series")
+
+    def planned(self, amount: int) -> None:
+        """Start the bar."""
+        self.progress.update(self.task, description=self.name, total=amount or 1, completed=0 if amount else 1)
+
+    def moved(self, amount: int, outcome: Outcome, result: Result) -> None:
+        """Move the bar on."""
+        self.progress.update(self.task, advance=amount, points=f"{result.read:,} datapoints")
+
+
+@contextmanager
+def watching(name: str, quiet: bool = False) -> Iterator[Lines | Bar]:
+    """A progress bar where stderr is a terminal, else plain lines."""
+    if quiet or not sys.stderr.isatty():
+        yield Lines(name, quiet)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[points]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
+        yield Bar(progress, name)
+
+
+def result(result: Result, file: Any = None) -> None:
+    """Print how a run went: a line a sink, and what it took."""
+    lines = [f"{result.pipeline}: {result.note}"] if result.note else []
+    lines.append(f"{result.pipeline}: {result.series:,} series, {result.read:,} datapoints read, {result.interval}")
+    for label, sink in result.sinks.items():
+        lines.append(f"  {label:<22} {sink.written:>12,} written {sink.unchanged:>12,} unchanged {sink.rejected:>10,} rejected")
+    amount = f"{result.received / 1e6:,.1f} MB" if result.received >= 1e5 else f"{result.received:,} bytes"
+    lines.append(f"  {result.requests:,} requests, {amount}, {result.seconds:.1f} s")
+    lines += [f"  {count:,} {remark}" for remark, count in result.remarks.items()]
+    print("\n".join(lines), file=file)
+
+
+def failures(result: Result, most: int = 20) -> None:
+    """Say on stderr which series are not done, and why."""
+    for series, message in list(result.failures.items())[:most]:
+        say(f"  not done: {series}: {message}", series=str(series), reason=message)
+    if len(result.failures) > most:
+        say(f"  and {len(result.failures) - most} more; `esmond-etl status` lists them")
+
+
+def duration(seconds: int) -> str:
+    """A length of time for people."""
+    return format_duration(seconds)
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """A spinner on stderr while something without a measure goes on, where it is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(text):
+        yield

@@ -1,0 +1,385 @@
+"""Pipeline files: TOML to a Pipeline, every mistake with file, line and column."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+
+from esmond_etl import check, toml_positions
+from esmond_etl.cases import Case
+from esmond_etl.errors import ConfigError
+from esmond_etl.interval import DURATION_PATTERN, Interval, ceil, floor, parse_moment
+from esmond_etl.problems import Mistake, Problem, nearest, where
+from esmond_etl.registry import Kind, Registry, installed_of, ours
+from esmond_etl.settings import Settings
+from esmond_etl.stages import Sink, Source, Transform, options
+
+#: The parts of a pipeline file that are not settings.
+PARTS: Final = ("source", "transform", "sink", "test")
+
+_PASSWORD: Final = re.compile(r"\w+://[^/\s@]*:[^/\s@]+@")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What a pipeline file says; plain data until its stages are opened."""
+
+    file: str
+    settings: Settings
+    source: Source
+    transforms: tuple[Transform, ...]
+    sinks: tuple[Sink, ...]
+    labels: tuple[str, ...]  #: what people call its sinks: "sink[0] (parquet)"
+    tests: tuple[Case, ...] = ()  #: what its `[[test]]` tables say
+
+    @property
+    def name(self) -> str:
+        """What its ledger is called."""
+        return self.settings.name or Path(self.file).stem
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where its ledger is."""
+        folder = self.settings.ledger or os.environ.get("ESMOND_ETL_LEDGER") or Path(self.file).parent / ".esmond-etl"
+        return Path(folder) / f"{self.name}.ledger"
+
+    def wanted(self, now: int, from_: object = None, to: object = None) -> Interval:
+        """The whole windows that it wants and that have ended, given that it is `now`; `from_` and `to` replace the file's own.
+
+        Raises ConfigError if one of these is not a time.
+        """
+        window = self.settings.window
+        try:
+            start = floor(parse_moment(self.settings.from_ if from_ is None else from_, now), window)
+            end = ceil(parse_moment(self.settings.to if to is None else to, now), window)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        closed = floor(now - self.settings.settle, window)
+        return Interval(start, max(start, min(end, closed)))
+
+    @property
+    def delivery(self) -> str:
+        """A digest of what is delivered where: what one delivery has done does not count for another."""
+        parts = [f"{self.settings.window}"]
+        parts += [f"{type(stage).__qualname__} {stage.model_dump_json()}" for stage in self.transforms]
+        parts += sorted(f"{type(sink).__qualname__} {sink.model_dump_json(include=set(sink.place))}" for sink in self.sinks)
+        return sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def load(path: str | Path) -> Pipeline:
+    """The pipeline in the file `path`; raises ConfigError with all that `check` calls an error, a line each."""
+    pipeline, problems = inspect(path)
+    errors = [problem for problem in problems if not problem.warning]
+    if pipeline is None or errors:
+        raise ConfigError("\n".join(str(problem) for problem in errors))
+    return pipeline
+
+
+def inspect(path: str | Path, registry: Registry | None = None) -> tuple[Pipeline | None, list[Problem]]:
+    """The pipeline in the file `path` (None if it cannot be made) and all that is wrong with the file, in the file's order."""
+    return _Reader(str(path), registry).read()
+
+
+class _Reader:
+    """Reads one file and collects what is wrong with it."""
+
+    def __init__(self, file: str, registry: Registry | None) -> None:
+        self.file, self.registry = file, registry
+        self.text = ""
+        self.mistakes: list[Mistake] = []
+        self.made: dict[toml_positions.Path, Any] = {}  #: what could be made of each table, be it of a part of its options
+        self.substituted: set[toml_positions.Path] = set()  #: values that the environment has a part in
+        self.unset: set[toml_positions.Path] = set()  #: those of them for which it has nothing
+
+    def read(self) -> tuple[Pipeline | None, list[Problem]]:
+        try:
+            self.text = Path(self.file).read_text(encoding="utf-8")
+            data = tomllib.loads(self.text)
+        except OSError as error:
+            return None, [Problem(self.file, (1, 1), "", f"cannot be read: {error.strerror}")]
+        except UnicodeDecodeError as error:
+            return None, [Problem(self.file, (1, 1), "", f"is not UTF-8: {error.reason} at byte {error.start}")]
+        except tomllib.TOMLDecodeError as error:
+            return None, [self._syntax(str(error))]
+        pipeline = self._pipeline(data)
+        return pipeline, self._problems()
+
+    def _syntax(self, message: str) -> Problem:
+        found = re.search(r"\(at (?:line (\d+), column (\d+)|end of document)\)", message)
+        lines = self.text.split("\n")
+        position = (len(lines), len(lines[-1]) + 1)
+        if found and found[1]:
+            position = (int(found[1]), int(found[2]))
+        what = re.sub(r" \(at .*\)$", "", message)
+        return Problem(self.file, position, "", f"not TOML: {what[0].lower()}{what[1:]}")
+
+    def mistake(self, path: toml_positions.Path, what: str, hint: str = "", warning: bool = False) -> None:
+        if not path or not any(_nested(path, unset) for unset in self.unset):  # else the missing variable is the mistake
+            self.mistakes.append(Mistake(path, what, hint, warning))
+
+    def _problems(self) -> list[Problem]:
+        if not self.mistakes:
+            return []
+        found = toml_positions.positions(self.text)
+        problems = [
+            Problem(self.file, toml_positions.locate(found, path), where(path), what, hint, warning)
+            for path, what, hint, warning in self.mistakes
+        ]
+        return sorted(dict.fromkeys(problems), key=lambda problem: (problem.position, problem.warning))
+
+    def _pipeline(self, raw: dict[str, Any]) -> Pipeline | None:
+        data: dict[str, Any] = self._substituted(raw, ())
+        source_options = data.pop("source", None)
+        transforms, sinks, tests = (self._list(data, name) for name in ("transform", "sink", "test"))
+        settings = self._validated(Settings, data, ())
+        source = self._stage("source", source_options, ("source",)) if source_options is not None else None
+        if source_options is None:
+            self.mistake((), "there is no [source]", 'add one, such as type = "esmond"')
+        if not sinks and not isinstance(raw.get("sink"), dict):
+            self.mistake((), "there is no [[sink]]", 'add one, such as type = "parquet"')
+        made = tuple(self._stage("transform", each, ("transform", index)) for index, each in enumerate(transforms))
+        ends = tuple(self._stage("sink", each, ("sink", index)) for index, each in enumerate(sinks))
+        cases = tuple(self._case(each, ("test", index)) for index, each in enumerate(tests))
+        for found in check.mistakes(self._draft(len(made), len(ends))):
+            self.mistake(*found)
+        if settings is None or source is None or not ends or None in made + ends + cases:
+            return None
+        labels = tuple(f"sink[{index}] ({each['type']})" for index, each in enumerate(sinks))
+        return Pipeline(self.file, settings, source, made, ends, labels, cases)
+
+    def _draft(self, transforms: int, sinks: int) -> check.Draft:
+        """Of each stage as much as could be made of it, so that one mistake does not hide another."""
+        wrong = frozenset(mistake.path for mistake in self.mistakes if not mistake.warning) | self.unset
+        return check.Draft(
+            self.made.get(()),
+            self.made.get(("source",)),
+            tuple(self.made.get(("transform", index)) for index in range(transforms)),
+            tuple(self.made.get(("sink", index)) for index in range(sinks)),
+            wrong,
+        )
+
+    def _list(self, data: dict[str, Any], name: str) -> list[Any]:
+        value = data.pop(name, [])
+        if isinstance(value, list):
+            return value
+        self.mistake((name,), f"write [[{name}]], with two brackets: there may be several")
+        return []
+
+    def _substituted(self, value: Any, path: toml_positions.Path) -> Any:
+        if isinstance(value, str):
+            return re.sub(r"\$\$\{|\$\{([^}]*)\}", lambda match: self._variable(match, path), value)
+        if isinstance(value, dict):
+            return {key: self._substituted(each, (*path, key)) for key, each in value.items()}
+        if isinstance(value, list):
+            return [self._substituted(each, (*path, index)) for index, each in enumerate(value)]
+        return value
+
+    def _variable(self, match: re.Match[str], path: toml_positions.Path) -> str:
+        if match[0] == "$${":
+            return "${"
+        self.substituted.add(path)
+        if match[1] not in os.environ:
+            what = f"the environment has no variable {match[1]}"
+            self.mistakes.append(Mistake(path, what, "set it, or write $${ for a literal ${"))
+            self.unset.add(path)
+        return os.environ.get(match[1], "")
+
+    def _stage(self, kind: Kind, given: Any, path: toml_positions.Path) -> Any:
+        if not isinstance(given, dict):
+            self.mistake(path, "is no table of options")
+            return None
+        name = given.get("type")
+        rest = {key: value for key, value in given.items() if key != "type"}
+        if self.registry is None and isinstance(name, str) and (stage := ours(kind, name)):
+            return self._validated(stage, rest, path)
+        registry = self.registry or installed_of(kind)
+        known = registry.of(kind)
+        if name is None:
+            self.mistake((*path, "type"), "is missing", f"which {kind}? known: {', '.join(sorted(known))}")
+            return None
+        if not isinstance(name, str) or name not in known:
+            broken = "".join(f" ({problem})" for problem in registry.problems)
+            self.mistake((*path, "type"), f"unknown {kind} {name!r}", nearest(str(name), known) + broken)
+            return None
+        return self._validated(known[name], rest, path)
+
+    def _case(self, given: Any, path: toml_positions.Path) -> Any:
+        if not isinstance(given, dict):
+            self.mistake(path, "is no table of options")
+            return None
+        case = self._validated(Case, given, path)
+        name = given.get("event_type")
+        unknown = check.unknown_event_type((*path, "event_type"), name) if isinstance(name, str) else None
+        if unknown and not unknown.warning:
+            self.mistake(*unknown)
+        return case
+
+    def _validated(self, model: type[Any], data: Mapping[str, Any], path: toml_positions.Path) -> Any:
+        before = len(self.mistakes)
+        for name, value in data.items():
+            self._of_right_type(model, name, value, (*path, name))
+        try:
+            self.made[path] = model.model_validate(data)
+        except ValidationError as error:
+            self._explain(model, error, data, path)
+            wrong = {mistake.path[len(path)] for mistake in self.mistakes[before:] if len(mistake.path) > len(path)}
+            with suppress(Exception):  # what is left of it is only looked at for further mistakes
+                self.made[path] = model.model_validate({name: value for name, value in data.items() if name not in wrong})
+        except Exception as error:  # whatever a stranger's validator raises
+            self.mistake(path, f"{model.__name__} cannot be made of these options: {type(error).__name__}: {error}")
+        return self.made.get(path) if all(each.warning for each in self.mistakes[before:]) else None
+
+    def _of_right_type(self, model: type[BaseModel], name: str, value: Any, path: toml_positions.Path) -> None:
+        """What pydantic would let pass: a quoted number, a number for true; and secrets that stand in the file."""
+        if path in self.substituted:
+            return
+        types, secret, duration = _facts(model).get(name, _ANYTHING)
+        if isinstance(value, str) and value and (secret or _PASSWORD.match(value)):
+            hint = f"write {name} with ${{NAME}} in it, and set that variable in the environment"
+            self.mistake(path, "a secret stands in the file", hint, warning=True)
+        kinds = _json_types(value)
+        if duration and "number" in kinds:
+            self.mistake(path, "a duration needs a unit", 'write it as "90s", "15m", "6h" or "1d"')
+        elif types and not types & kinds and not types & {"array", "object"}:
+            self.mistake(
+                path, f"must be {_nouns(types)}, not {_nouns(kinds)}", "write it without quotes" if kinds == {"string"} else ""
+            )
+
+    def _explain(self, model: type[BaseModel], error: ValidationError, data: Mapping[str, Any], path: toml_positions.Path) -> None:
+        said: dict[toml_positions.Path, list[Mistake]] = {}
+        for each in error.errors(include_url=False, include_input=False):
+            place = (*path, *_keys(each["loc"], data, each["type"]))
+            if each["type"] == "extra_forbidden" and len(place) == len(path) + 1:
+                names = [field.alias or name for name, field in model.model_fields.items()]
+                names += PARTS if model is Settings else () if model is Case else ("type",)
+                self.mistake(place, "unknown option", nearest(str(place[-1]), names))
+            elif each["type"] == "missing":
+                self.mistake(place, f"is missing{_purpose(model, place[-1])}")
+            else:
+                said.setdefault(place, []).append(_in_words(place, each, _value(data, place[len(path) :])))
+        for place, mistakes in said.items():
+            if not any(mistake.path == place for mistake in self.mistakes):
+                self.mistake(place, " or ".join(dict.fromkeys(each.what for each in mistakes)), mistakes[0].hint)
+
+
+def _nested(one: toml_positions.Path, other: toml_positions.Path) -> bool:
+    """Whether one of two places of a file lies in the other, or is it."""
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
+
+
+def _keys(location: Iterable[Any], data: Any, kind: str) -> Iterator[str | int]:
+    """Of pydantic's location, the parts that are keys of the file: others name the branches of a union."""
+    *rest, last = location or [None]
+    for part in rest:
+        if isinstance(data, dict | list) and _holds(data, part):
+            data = data[part]
+            yield part
+    if last is not None and (kind == "missing" or _holds(data, last)):
+        yield last
+
+
+def _holds(data: Any, part: Any) -> bool:
+    if isinstance(data, list):
+        return isinstance(part, int) and part < len(data)
+    return isinstance(data, dict) and part in data
+
+
+def _value(data: Any, keys: toml_positions.Path) -> Any:
+    for key in keys:
+        data = data[key] if _holds(data, key) else None
+    return data
+
+
+def _in_words(place: toml_positions.Path, error: Any, value: Any) -> Mistake:
+    """What pydantic found, as a mistake."""
+    text: str = error["msg"].removeprefix("Value error, ").removeprefix("Input should ")
+    if error["type"] == "string_pattern_mismatch":
+        return Mistake(place, f"must match {error['ctx']['pattern']}")
+    if error["type"] == "literal_error" and isinstance(value, str):
+        hint = nearest(value, re.findall(r"'([^']+)'", error["ctx"]["expected"]))
+        return Mistake(place, f"must {text}", hint if hint.startswith("did") else "")
+    if error["type"] == "list_type" and isinstance(value, str):
+        return Mistake(place, "must be a list", 'write it in brackets: ["..."]')
+    if error["type"] == "tuple_type":
+        return Mistake(place, "must be a list of what belongs together, such as [moment, value]")
+    return Mistake(place, f"must {text}" if error["msg"].startswith("Input should ") else text)
+
+
+def _purpose(model: type[BaseModel], name: object) -> str:
+    for attribute, each in model.model_fields.items():
+        if (each.alias or attribute) == name and each.description:
+            return f": {each.description}"
+    return ""
+
+
+class _Facts(NamedTuple):
+    """What is known of an option beside what pydantic checks."""
+
+    types: frozenset[str]  #: of JSON; none where all may be
+    secret: bool
+    duration: bool
+
+
+_ANYTHING: Final = _Facts(frozenset(), False, False)
+
+
+@cache
+def _facts(model: type[BaseModel]) -> dict[str, _Facts]:
+    """What the schema of each option tells."""
+    try:
+        schema = options(model)
+    except Exception:  # a stranger's option that no schema can describe: anything may be right
+        return {}
+    known = schema.get("$defs", {})
+    return {
+        name: _Facts(_types(each, known), _says(each, "writeOnly", True), _says(each, "pattern", DURATION_PATTERN))
+        for name, each in schema.get("properties", {}).items()
+    }
+
+
+def _types(schema: Mapping[str, Any], known: Mapping[str, Any]) -> frozenset[str]:
+    if "$ref" in schema:
+        return _types(known.get(schema["$ref"].rpartition("/")[2], {}), known)
+    if "type" in schema:
+        return frozenset([schema["type"]] if isinstance(schema["type"], str) else schema["type"])
+    branches = [_types(each, known) for each in schema.get("anyOf", ())]
+    return frozenset[str]().union(*branches) if all(branches) else frozenset()
+
+
+def _says(schema: Mapping[str, Any], key: str, value: Any) -> bool:
+    """Whether a schema, or one of the branches that it leaves open, has `value` under `key`."""
+    return schema.get(key) == value or any(_says(each, key, value) for each in schema.get("anyOf", ()))
+
+
+def _json_types(value: Any) -> frozenset[str]:
+    if isinstance(value, bool):
+        return frozenset({"boolean"})
+    if isinstance(value, int | float):
+        return frozenset({"number", "integer"}) if isinstance(value, int) or value.is_integer() else frozenset({"number"})
+    return frozenset({"array" if isinstance(value, list) else "object" if isinstance(value, dict) else "string"})
+
+
+_NOUNS: Final = {
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
+
+
+def _nouns(types: frozenset[str]) -> str:
+    shown = types - ({"integer"} if "number" in types else set())
+    return " or ".join(noun for kind, noun in _NOUNS.items() if kind in shown)

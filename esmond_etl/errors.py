@@ -1,0 +1,83 @@
+"""What can go wrong, one class for each thing that a caller would do about it.
+
+EsmondEtlError
+├── ConfigError        a pipeline file or a command line is wrong: correct it
+├── LockedError        another run of the pipeline is under way: wait for it
+├── PluginError        a plugin is broken, or missing: mend or install it
+├── SourceError        a series could not be read: it is not done, the next run reads it again
+├── SinkError          a sink did not take a task: the task is not done, the next run delivers it again
+├── StoppedError       the run was told to stop: what is in flight is rolled back, the next run delivers it
+└── ArchiveError       an archive did not answer as it should
+    ├── RequestError   it could not be reached, or broke off: try again later
+    ├── StatusError    it answered with an error status; carries the status and its own detail
+    └── ContentError   it answered something that is not what was asked for: HTML, broken JSON, a page out of order
+"""
+
+
+class EsmondEtlError(Exception):
+    """Whatever esmond-etl itself reports: its text is one sentence for people."""
+
+
+class ConfigError(EsmondEtlError):
+    """A pipeline file or a command line is wrong."""
+
+
+class LockedError(EsmondEtlError):
+    """Another run of the same pipeline is under way."""
+
+
+class PluginError(EsmondEtlError):
+    """A plugin is broken or missing."""
+
+
+class SourceError(EsmondEtlError):
+    """A series could not be read to its end."""
+
+
+class SinkError(EsmondEtlError):
+    """A sink could not take what it was given."""
+
+
+class StoppedError(EsmondEtlError):
+    """The run was told to stop while this was under way."""
+
+
+class ArchiveError(EsmondEtlError):
+    """An archive did not answer as it should; `url` is what was asked for."""
+
+    def __init__(self, message: str, url: str) -> None:
+        super().__init__(message)
+        self.url = url
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.args[0], self.url)
+
+
+class RequestError(ArchiveError):
+    """The archive could not be reached, or the connection broke, also after trying again."""
+
+    def __init__(self, message: str, url: str, timed_out: bool = False) -> None:
+        super().__init__(message, url)
+        self.reached = True  #: the archive may have taken the request
+        self.final = False  #: trying again is of no use: TLS, or the URL, is wrong
+        self.timed_out = timed_out  #: the archive took the request but did not answer in time: it may still be at work on it
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.args[0], self.url, self.timed_out)
+
+
+class StatusError(ArchiveError):
+    """The archive answered with an error status."""
+
+    def __init__(self, message: str, url: str, status: int, detail: str = "") -> None:
+        super().__init__(message, url)
+        self.status = status  #: of HTTP
+        self.detail = detail  #: what the archive itself gave as the reason, or ""
+        self.retry_after = 0.0  #: s that the archive asked to wait
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.args[0], self.url, self.status, self.detail)
+
+
+class ContentError(ArchiveError):
+    """The archive's answer is not what was asked for."""

@@ -1,0 +1,277 @@
+"""What has been moved: done intervals of each series, rejected datapoints, last errors; one SQLite file a pipeline."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from esmond_etl.errors import ConfigError, LockedError
+from esmond_etl.interval import Interval, IntervalSet
+from esmond_etl.series import Metadata, SeriesId
+from esmond_etl.stages import Reject
+
+_SCHEMA = """
+create table if not exists about (name text primary key, value text not null) without rowid;
+create table if not exists done (
+    metadata_key text, event_type text, summary text, start integer, end integer,
+    primary key (metadata_key, event_type, summary, start)) without rowid;
+create table if not exists metadata (key text primary key, source text, destination text, tool_name text) without rowid;
+create table if not exists failed (
+    metadata_key text, event_type text, summary text, start integer, end integer, message text, at integer,
+    primary key (metadata_key, event_type, summary)) without rowid;
+create table if not exists rejected (
+    sink text, metadata_key text, event_type text, summary text, ts integer, val text, reason text, at integer,
+    primary key (sink, metadata_key, event_type, summary, ts, val)) without rowid;
+create table if not exists memory (sink text, name text, value text, primary key (sink, name)) without rowid;
+create table if not exists run (started integer, ended integer, result text);
+"""
+
+_VERSION = "1"
+
+
+class Failure(NamedTuple):
+    """Why a series is not done."""
+
+    series: SeriesId
+    interval: Interval
+    message: str
+    at: int  #: Unix time
+
+
+class Rejected(NamedTuple):
+    """A datapoint that a sink would not have."""
+
+    sink: str
+    series: SeriesId
+    ts: int
+    val: str  #: JSON text
+    reason: str
+    at: int  #: Unix time
+
+
+class Ledger:
+    """What a pipeline has delivered; every change is durable when the method returns. Usable from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the ledger in the file `path`, made if it is missing; raises ConfigError if that cannot be done."""
+        self.path = path
+        self._lock = threading.RLock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+            self._db.execute("pragma journal_mode = wal")
+            self._db.execute("pragma synchronous = full")
+            self._db.executescript(_SCHEMA)
+            version = self.about("version") or _VERSION
+        except (sqlite3.Error, OSError) as error:
+            raise ConfigError(f"{path}: cannot be used as a ledger: {error}") from None
+        if version != _VERSION:
+            raise ConfigError(f"{path}: this ledger was written by another version of esmond-etl ({version})")
+        self.set_about("version", _VERSION)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("begin immediate")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("rollback")
+                raise
+            self._db.execute("commit")
+
+    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._lock:
+            return self._db.execute(query, values).fetchall()
+
+    def about(self, name: str) -> str | None:
+        """A fact about the pipeline that an earlier run noted."""
+        rows = self._rows("select value from about where name = ?", name)
+        return rows[0][0] if rows else None
+
+    def set_about(self, name: str, value: str) -> None:
+        """Note a fact about the pipeline."""
+        if self.about(name) != value:
+            with self._transaction() as db:
+                db.execute("insert or replace into about values (?, ?)", (name, value))
+
+    def done(self, metadata_key: str) -> dict[tuple[str, str], IntervalSet]:
+        """What every sink has taken of the series under one metadata, by (event type, summary)."""
+        found: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        query = "select event_type, summary, start, end from done where metadata_key = ? order by event_type, summary, start"
+        for event_type, summary, start, end in self._rows(query, metadata_key):
+            found.setdefault((event_type, summary), []).append((start, end))
+        return {series: IntervalSet.of(intervals) for series, intervals in found.items()}
+
+    def record(
+        self,
+        series: Iterable[SeriesId],
+        interval: Interval,
+        metadata: Iterable[Metadata] = (),
+        rejected: Mapping[str, Iterable[Reject]] | None = None,
+        failures: Mapping[SeriesId, str] | None = None,
+    ) -> None:
+        """Note in one transaction that every sink has taken `series` in `interval`, what was rejected, and what failed."""
+        now = _now()
+        with self._transaction() as db:
+            for each in series:
+                _merge(db, each, interval)
+                db.execute(f"delete from failed where {_SERIES} and start < ? and end > ?", (*each, interval.end, interval.start))
+                bounds = (*each, interval.start, interval.end)
+                db.execute(f"delete from rejected where {_SERIES} and ts >= ? and ts < ?", bounds)
+            db.executemany(
+                "insert or replace into metadata values (?, ?, ?, ?)",
+                ((each.key, each.source, each.destination, each.tool_name) for each in metadata),
+            )
+            for sink, rejects in (rejected or {}).items():
+                rows = ((sink, *each.series.id, each.ts, each.val, each.reason, now) for each in rejects)
+                db.executemany("insert or replace into rejected values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            rows_failed = ((*each, *interval, message, now) for each, message in (failures or {}).items())
+            db.executemany("insert or replace into failed values (?, ?, ?, ?, ?, ?, ?)", rows_failed)
+
+    def forget(self, interval: Interval | None = None, series: Iterable[SeriesId] | None = None) -> int:
+        """Take `interval` (default: all time) of `series` (default: all) off what is done; returns how many series that changed."""
+        changed = 0
+        with self._transaction() as db:
+            targets = list(series) if series is not None else _all_series(db)
+            for each in targets:
+                changed += _cut(db, SeriesId(*each), interval)
+            if interval is None and series is None:
+                db.execute("delete from failed")
+        return changed
+
+    def all_done(self) -> Iterator[tuple[SeriesId, IntervalSet]]:
+        """Every series that the ledger knows, with what is done of it."""
+        for key, *_ in self._rows("select distinct metadata_key from done order by metadata_key"):
+            for (event_type, summary), intervals in self.done(key).items():
+                yield SeriesId(key, event_type, summary), intervals
+
+    def failures(self) -> dict[SeriesId, Failure]:
+        """The last error of each series that is not done."""
+        rows = self._rows("select metadata_key, event_type, summary, start, end, message, at from failed")
+        return {SeriesId(*row[:3]): Failure(SeriesId(*row[:3]), Interval(*row[3:5]), *row[5:]) for row in rows}
+
+    def subjects(self) -> dict[str, tuple[str | None, str | None, str | None]]:
+        """Metadata key -> (source, destination, tool name), for people."""
+        return {key: (source, destination, tool) for key, source, destination, tool in self._rows("select * from metadata")}
+
+    def rejected(self, sink: str | None = None) -> Iterator[Rejected]:
+        """The rejected datapoints, of one sink or of all."""
+        query = "select sink, metadata_key, event_type, summary, ts, val, reason, at from rejected where ? in (sink, '')"
+        for row in self._rows(query, sink or ""):
+            yield Rejected(row[0], SeriesId(*row[1:4]), *row[4:])
+
+    def drop_rejected(self) -> int:
+        """Forget all rejected datapoints; returns how many."""
+        with self._transaction() as db:
+            return db.execute("delete from rejected").rowcount
+
+    def add_run(self, started: int, result: Mapping[str, Any]) -> None:
+        """Note how a run ended; the last hundred are kept."""
+        with self._transaction() as db:
+            db.execute("insert into run values (?, ?, ?)", (started, _now(), json.dumps(result)))
+            db.execute("delete from run where rowid <= (select max(rowid) from run) - 100")
+
+    def last_run(self) -> dict[str, Any] | None:
+        """How the last run ended, with `started` and `ended` (Unix time)."""
+        rows = self._rows("select started, ended, result from run order by rowid desc limit 1")
+        return {"started": rows[0][0], "ended": rows[0][1], **json.loads(rows[0][2])} if rows else None
+
+    def memory(self, sink: str) -> MutableMapping[str, str]:
+        """The notes of one sink."""
+        return _Memory(self, sink)
+
+
+_SERIES = "metadata_key = ? and event_type = ? and summary = ?"
+
+
+def _all_series(db: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    return db.execute("select distinct metadata_key, event_type, summary from done").fetchall()
+
+
+def _merge(db: sqlite3.Connection, series: SeriesId, interval: Interval) -> None:
+    touching = f"{_SERIES} and start <= ? and end >= ?"
+    bounds = (*series, interval.end, interval.start)
+    first, last = db.execute(f"select min(start), max(end) from done where {touching}", bounds).fetchone()
+    if first is not None:
+        db.execute(f"delete from done where {touching}", bounds)
+        interval = Interval(min(first, interval.start), max(last, interval.end))
+    db.execute("insert into done values (?, ?, ?, ?, ?)", (*series, *interval))
+
+
+def _cut(db: sqlite3.Connection, series: SeriesId, interval: Interval | None) -> int:
+    rows = db.execute(f"select start, end from done where {_SERIES}", series).fetchall()
+    before = IntervalSet.of(rows)
+    left = before.minus(IntervalSet([interval])) if interval else IntervalSet()
+    if left == before:
+        return 0
+    db.execute(f"delete from done where {_SERIES}", series)
+    db.executemany("insert into done values (?, ?, ?, ?, ?)", ((*series, *each) for each in left))
+    return 1
+
+
+class _Memory(MutableMapping[str, str]):
+    """One sink's notes: a mapping whose changes are durable at once."""
+
+    def __init__(self, ledger: Ledger, sink: str) -> None:
+        self._ledger, self._sink = ledger, sink
+
+    def __getitem__(self, name: str) -> str:
+        rows = self._ledger._rows("select value from memory where sink = ? and name = ?", self._sink, name)
+        if not rows:
+            raise KeyError(name)
+        value: str = rows[0][0]
+        return value
+
+    def __setitem__(self, name: str, value: str) -> None:
+        with self._ledger._transaction() as db:
+            db.execute("insert or replace into memory values (?, ?, ?)", (self._sink, name, value))
+
+    def __delitem__(self, name: str) -> None:
+        with self._ledger._transaction() as db:
+            if not db.execute("delete from memory where sink = ? and name = ?", (self._sink, name)).rowcount:
+                raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for (name,) in self._ledger._rows("select name from memory where sink = ?", self._sink))
+
+    def __len__(self) -> int:
+        count: int = self._ledger._rows("select count(*) from memory where sink = ?", self._sink)[0][0]
+        return count
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the lock that lets one run of a pipeline go at a time; raises LockedError, saying who has it, if it is taken.
+
+    The lock goes with the process, however it ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise LockedError(f"{path}: another run is under way: {file.read().strip() or 'of a process just started'}") from None
+        file.truncate(0)
+        started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {started}\n")
+        file.flush()
+        yield
+
+
+def _now() -> int:
+    return int(datetime.now(UTC).timestamp())

@@ -1,0 +1,21 @@
+"""Memory that is free goes back to the system: a process that reads for weeks stays as small as what it holds."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from contextlib import suppress
+from typing import Final
+
+#: glibc's M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD. With an arena a thread, and thresholds that grow with every large
+#: page that was freed, twice as much is kept as is ever used.
+_GLIBC: Final = ((-8, 2), (-3, 1_000_000), (-1, 4_000_000))
+
+
+def stay_small() -> None:
+    """Tell the allocators of this process to keep little of what is free; for programs, before they import pyarrow."""
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    with suppress(AttributeError, OSError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in _GLIBC:
+            mallopt(option, value)

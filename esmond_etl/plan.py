@@ -1,0 +1,106 @@
+"""What is left to do: todo = wanted - done, cut into tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from esmond_etl.config import Pipeline
+from esmond_etl.interval import Interval, IntervalSet, floor
+from esmond_etl.ledger import Ledger
+from esmond_etl.series import Series
+from esmond_etl.stages import Task
+
+#: A task holds about as many series at most; those of one metadata stay together.
+SERIES: Final = 1000
+
+#: A task is as long as it takes to hold this many bytes of columns, as far as the tasks before it tell.
+BYTES: Final = 32_000_000
+
+#: How long the first task is, if windows are not longer, and how long any task is at most, s.
+FIRST, LONGEST = 7 * 86400, 512 * 86400
+
+
+class Todo(NamedTuple):
+    """Series that have the same intervals left to do."""
+
+    intervals: IntervalSet
+    series: list[Series]
+
+
+@dataclass
+class Pace:
+    """How long tasks are: the window times a power of two, so that tasks of all lengths are cut at the same moments."""
+
+    window: int
+    span: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.span = self.window
+        while self.span < FIRST:
+            self.span *= 2
+
+    def shrink(self, task: Task) -> None:
+        """Be at most a quarter as long as `task`, which was too large."""
+        while self.span > self.window and self.span * 4 > task.interval.seconds:
+            self.span //= 2
+
+    def learn(self, size: int, task: Task) -> None:
+        """Adapt to a task that held `size` bytes; one that was cut short at an edge tells nothing."""
+        if size > 2 * BYTES and self.span > self.window and task.interval.seconds * 2 > self.span:
+            self.span //= 2
+        elif size < BYTES // 4 and task.interval.seconds >= self.span:
+            self.span = min(self.span * (2 if size else 4), self._longest)
+
+    @property
+    def _longest(self) -> int:
+        longest = self.window
+        while longest * 2 <= LONGEST:
+            longest *= 2
+        return longest
+
+
+def todo(
+    pipeline: Pipeline, ledger: Ledger, series: Iterable[Series], interval: Interval, now: int, again: bool = False
+) -> Iterator[Todo]:
+    """What is left to do of `series` in `interval`, in groups that fit a task.
+
+    The last `lookback` seconds count as not done: datapoints arrive late. With `again`, nothing counts as done.
+    """
+    late = IntervalSet([Interval(floor(now - pipeline.settings.lookback, pipeline.settings.window), max(now, interval.end) + 1)])
+    groups: dict[IntervalSet, list[Series]] = {}
+    key, done = None, dict[tuple[str, str], IntervalSet]()
+    everything = IntervalSet.of([interval])
+    for each in series:
+        if each.metadata.key != key:
+            yield from _full(groups)
+            key = each.metadata.key
+            done = {} if again else ledger.done(key)
+        taken = done.get((each.event_type, str(each.summary)))
+        left = everything.minus(taken.minus(late)) if taken else everything
+        if left:
+            groups.setdefault(left, []).append(each)
+    yield from (Todo(*group) for group in groups.items())
+
+
+def _full(groups: dict[IntervalSet, list[Series]]) -> Iterator[Todo]:
+    full = [intervals for intervals, series in groups.items() if len(series) >= SERIES]
+    for intervals in full:
+        yield Todo(intervals, groups.pop(intervals))
+
+
+def tasks(groups: Iterable[Todo], pace: Pace) -> Iterator[Task]:
+    """The tasks of `groups`, one group after the other, oldest first; each as long as `pace` says when it is asked for."""
+    for intervals, series in groups:
+        for interval in intervals:
+            yield from cut(tuple(series), interval, pace)
+
+
+def cut(series: tuple[Series, ...], interval: Interval, pace: Pace) -> Iterator[Task]:
+    """The tasks that deliver `series` in `interval`, oldest first."""
+    start, end = interval
+    while start < end:
+        stop = min(end, floor(start, pace.span) + pace.span)
+        yield Task(series, Interval(start, stop), pace.window)
+        start = stop

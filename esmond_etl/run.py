@@ -1,0 +1,290 @@
+"""A run of a pipeline: plan what is left, move it, record it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from esmond_etl import ledger as ledgers
+from esmond_etl import plan
+from esmond_etl.config import Pipeline
+from esmond_etl.interval import Interval, IntervalSet, floor
+from esmond_etl.ledger import Ledger
+from esmond_etl.move import Mover, Outcome
+from esmond_etl.series import Series, SeriesId
+from esmond_etl.stages import Task
+
+#: A series that has failed in so many tasks is left to the next run.
+GIVEN_UP = 2
+
+#: Before so much time is read, the source is asked where the first datapoint is, s.
+LONG = 60 * 86400
+
+#: As many tasks in a row that a sink would not take end a run.
+ENOUGH = 3
+
+
+@dataclass
+class Delivered:
+    """What became of datapoints in one sink."""
+
+    written: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+
+
+@dataclass
+class Result:
+    """How a run went."""
+
+    pipeline: str
+    interval: Interval
+    series: int = 0  #: that something was left to do of
+    tasks: int = 0
+    read: int = 0  #: datapoints
+    sinks: dict[str, Delivered] = field(default_factory=dict)
+    requests: int = 0
+    received: int = 0  #: bytes
+    seconds: float = 0
+    failures: dict[SeriesId, str] = field(default_factory=dict)
+    remarks: Counter[str] = field(default_factory=Counter)
+    note: str = ""  #: what the user should know about this run before all else
+    stopped: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was due has been delivered."""
+        return not (self.failures or self.stopped or any(sink.rejected for sink in self.sinks.values()))
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain data, for programs."""
+        return {
+            "pipeline": self.pipeline,
+            "from": self.interval.start,
+            "to": self.interval.end,
+            "complete": self.complete,
+            "stopped": self.stopped,
+            "series": self.series,
+            "tasks": self.tasks,
+            "read": self.read,
+            "written": sum(sink.written for sink in self.sinks.values()),
+            "unchanged": sum(sink.unchanged for sink in self.sinks.values()),
+            "rejected": sum(sink.rejected for sink in self.sinks.values()),
+            "sinks": {label: vars(sink) for label, sink in self.sinks.items()},
+            "requests": self.requests,
+            "bytes": self.received,
+            "seconds": round(self.seconds, 3),
+            "failures": {str(series): message for series, message in self.failures.items()},
+            "remarks": dict(self.remarks),
+            "note": self.note,
+        }
+
+
+class Watch(Protocol):
+    """Whoever wants to see a run go on."""
+
+    def listed(self, series: int) -> None:
+        """So many series have been listed so far."""
+
+    def planned(self, amount: int) -> None:
+        """`amount` series-seconds are left to do in all."""
+
+    def moved(self, amount: int, outcome: Outcome, result: Result) -> None:
+        """A task of so many series-seconds has ended."""
+
+
+@contextmanager
+def opened(pipeline: Pipeline, stop: threading.Event) -> Iterator[tuple[Ledger, Mover]]:
+    """The pipeline's ledger and its open stages; both are closed in the end."""
+    ledger = Ledger(pipeline.ledger_path)
+    try:
+        mover = Mover(pipeline, ledger, stop)
+        try:
+            yield ledger, mover
+        finally:
+            mover.close()
+    finally:
+        ledger.close()
+
+
+def run(
+    pipeline: Pipeline,
+    watch: Watch,
+    stop: threading.Event | None = None,
+    from_: object = None,
+    to: object = None,
+    again: bool = False,
+    processes: int = 0,
+) -> Result:
+    """Move what has not been moved, and say how it went.
+
+    `from_` and `to` replace the pipeline's own; with `again`, what is done already is delivered again. With `processes`, as many
+    processes share the tasks. Raises LockedError if another run of the pipeline is under way, and EsmondEtlError if a stage
+    cannot be opened or the source cannot be listed.
+    """
+    stop = stop or threading.Event()
+    now = int(time.time())
+    with ledgers.lock(pipeline.ledger_path.with_suffix(".lock")), opened(pipeline, stop) as (ledger, mover):
+        result = Result(pipeline.name, pipeline.wanted(now, from_, to), note=_start(pipeline, ledger))
+        result.sinks = {label: Delivered() for label in pipeline.labels}
+        with _executor(pipeline, mover, processes, stop) as (executor, move):
+            series = _list(mover, watch, result)
+            _Run(mover, ledger, watch, stop, result, executor, move, max(processes * 2, 2)).go(series, now, again)
+        result.seconds = time.time() - now
+        ledger.add_run(now, {name: value for name, value in result.to_json().items() if name != "failures"})
+    return result
+
+
+def _start(pipeline: Pipeline, ledger: Ledger) -> str:
+    """Make the ledger one of this very delivery; returns what the user should know."""
+    before = ledger.about("delivery")
+    forgotten = ledger.forget() if before not in (None, pipeline.delivery) else 0
+    ledger.set_about("delivery", pipeline.delivery)
+    return "the transforms, the window or the sinks have changed: everything is delivered again" if forgotten else ""
+
+
+def _list(mover: Mover, watch: Watch, result: Result) -> list[Series]:
+    """The series of the source, without those that the transforms would mix with another one."""
+    found: list[Series] = []
+    taken: dict[SeriesId, Series] = {}
+    for each in mover.pipeline.source.series(result.interval) if result.interval.seconds else ():
+        target = mover.becomes(each) if mover.pipeline.transforms else None
+        first = taken.setdefault(target.id, each) if target else each
+        if first is each:
+            found.append(each)
+        else:
+            result.failures[each.id] = f"the transforms make the same series of it ({target}) as of {first}"
+        if len(found) % 1000 == 0:
+            watch.listed(len(found))
+    watch.listed(len(found))
+    return found
+
+
+@contextmanager
+def _executor(pipeline: Pipeline, mover: Mover, processes: int, stop: threading.Event) -> Iterator[tuple[Executor, Any]]:
+    if not processes:
+        with ThreadPoolExecutor(pipeline.settings.parallel, "task") as executor:
+            yield executor, mover.move
+        return
+    from esmond_etl import shard
+
+    with shard.executor(pipeline, processes, stop) as executor:
+        yield executor, shard.move
+
+
+@dataclass
+class _Run:
+    """The state of one run: tasks in flight, and what came of those that ended."""
+
+    mover: Mover
+    ledger: Ledger
+    watch: Watch
+    stop: threading.Event
+    result: Result
+    executor: Executor
+    move: Any
+    at_once: int  #: tasks in flight, unless they are so small that more are needed to keep all requests busy
+    failed_in_a_row: int = 0  #: tasks that a sink would not take
+    failed: Counter[SeriesId] = field(default_factory=Counter)  #: tasks that a series has failed in
+    cut: deque[Task] = field(default_factory=deque)  #: what tasks that were too large have been cut into
+    traffic: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.pipeline = self.mover.pipeline
+        self.pace = plan.Pace(self.pipeline.settings.window)
+
+    def go(self, series: list[Series], now: int, again: bool) -> None:
+        groups = list(plan.todo(self.pipeline, self.ledger, series, self.result.interval, now, again))
+        self.result.series = sum(len(group.series) for group in groups)
+        self.watch.planned(sum(group.intervals.seconds * len(group.series) for group in groups))
+        in_flight: dict[Future[Outcome], Task] = {}
+        tasks = plan.tasks(groups if again else map(self._from_first, groups), self.pace)
+        while not (self.stop.is_set() or self.failed_in_a_row >= ENOUGH):
+            if in_flight and self._enough(in_flight.values()):
+                self._settle(in_flight)
+            elif task := self._next(tasks):
+                in_flight[self.executor.submit(self.move, task)] = task
+            elif in_flight:
+                self._settle(in_flight)
+            else:
+                break
+        while in_flight:
+            self._settle(in_flight)
+        self._count(*self.mover.traffic)
+        self.result.stopped = self.result.stopped or self.stop.is_set()
+
+    def _next(self, tasks: Iterator[Task]) -> Task | None:
+        """The next task, without the series that fail again and again."""
+        while task := self.cut.popleft() if self.cut else next(tasks, None):
+            series = tuple(each for each in task.series if self.failed[each.id] < GIVEN_UP)
+            if series:
+                return replace(task, series=series)
+        return None
+
+    def _from_first(self, group: plan.Todo) -> plan.Todo:
+        """The group without the time before the first datapoint of any of its series, which counts as done."""
+        long, *rest = group.intervals
+        if long.seconds < LONG or self.stop.is_set():
+            return group
+        firsts = dict(zip(group.series, self.mover.firsts(group.series, long), strict=True))
+        known = {series: first for series, first in firsts.items() if first is not None}
+        start = floor(min(known.values(), default=long.start), self.pipeline.settings.window)
+        if start > long.start:
+            empty = Interval(long.start, min(start, long.end))
+            self.ledger.record(
+                (series.id for series in known), empty, {each.metadata.key: each.metadata for each in known}.values()
+            )
+            self.watch.moved(empty.seconds * len(group.series), Outcome(Task((), empty, 1)), self.result)
+        return plan.Todo(IntervalSet.of([(max(start, long.start), long.end), *rest]), group.series)
+
+    def _enough(self, tasks: Iterable[Task]) -> bool:
+        sizes = [len(task.series) for task in tasks]
+        return len(sizes) >= self.at_once and (sum(sizes) >= 2 * self.pipeline.settings.parallel or len(sizes) >= 64)
+
+    def _settle(self, in_flight: dict[Future[Outcome], Task]) -> None:
+        """Wait until a task has ended, and record it: first comes the sinks' commit, then this."""
+        for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
+            task = in_flight.pop(future)
+            outcome = future.result()
+            if outcome.too_large:
+                self.pace.shrink(task)
+                self.cut.extend(plan.cut(task.series, task.interval, self.pace))
+                continue
+            self._record(task, outcome)
+            if not outcome.stopped and not outcome.sink_failed:
+                self.failed.update(outcome.failures.keys())
+                self.pace.learn(outcome.size, task)
+            self.watch.moved(task.interval.seconds * len(task.series), outcome, self.result)
+
+    def _record(self, task: Task, outcome: Outcome) -> None:
+        rejected = {label: receipt.rejected for label, receipt in zip(self.pipeline.labels, outcome.receipts, strict=False)}
+        metadata = {each.metadata.key: each.metadata for each in task.series}
+        self.ledger.record(outcome.done, task.interval, metadata.values(), rejected, outcome.failures)
+        self.failed_in_a_row = self.failed_in_a_row + 1 if outcome.sink_failed else 0
+        self._add(outcome)
+
+    def _add(self, outcome: Outcome) -> None:
+        result = self.result
+        result.tasks += 1
+        result.read += outcome.read
+        result.failures.update(outcome.failures)
+        result.stopped = result.stopped or outcome.stopped
+        for label, receipt in zip(self.pipeline.labels, outcome.receipts, strict=False):
+            sink = result.sinks[label]
+            sink.written += receipt.written
+            sink.unchanged += receipt.unchanged
+            sink.rejected += len(receipt.rejected)
+            result.remarks.update(receipt.remarks)
+        self._count(*outcome.traffic)
+
+    def _count(self, process: int, requests: int, received: int) -> None:
+        result = self.result
+        self.traffic[process] = max(self.traffic.get(process, (0, 0)), (requests, received))
+        result.requests = sum(requests for requests, _ in self.traffic.values())
+        result.received = sum(received for _, received in self.traffic.values())

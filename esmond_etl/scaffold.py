@@ -1,0 +1,151 @@
+"""What `esmond-etl new` writes: a pipeline file that passes `check`, a plugin whose tests pass."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from textwrap import dedent
+from typing import Any, Final
+
+from esmond_etl import config
+from esmond_etl.errors import ConfigError
+from esmond_etl.problems import Problem, nearest
+from esmond_etl.registry import installed
+from esmond_etl.stages import Sink
+
+#: The answers that a pipeline is made of, in the order in which they are asked for.
+QUESTIONS: Final = ("source", "sink", "target", "from_", "event_types")
+
+#: Template -> where it goes in a plugin.
+_PLUGIN: Final = {
+    "pyproject.toml": "pyproject.toml",
+    "README.md": "README.md",
+    "hooks.py": "$module/__init__.py",
+    "limit.py": "$module/limit.py",
+    "files.py": "$module/files.py",
+    "test_plugin.py": "tests/test_$module.py",
+}
+
+
+def question(name: str, answers: Mapping[str, str]) -> tuple[str, str, list[str]] | None:
+    """How to ask for an answer, given those before it: text, default, and the choices, if it is one of some; None: not needed."""
+    if name == "source":
+        return "URL of the archive to read from", "https://archive.example.net/", []
+    if name == "sink":
+        return "Where to (esmond-etl plugins explains them)", "parquet", sorted(installed().of("sink"))
+    if name == "target":
+        option = _target(_sink(answers["sink"]))
+        example = _example(_sink(answers["sink"])).get(option or "")
+        return (f"Its {option}", str(example or "out/"), []) if option else None
+    if name == "from_":
+        return 'What was measured from then on: a date, or an age such as "30d"', "30d", []
+    return "Event types, with commas between them", "all", []
+
+
+def pipeline(file: Path, answers: Mapping[str, str]) -> tuple[str, list[str]]:
+    """The text of a pipeline file, and the environment variables that it needs but are not set.
+
+    Raises ConfigError if the answers do not make a pipeline that passes `check`.
+    """
+    text = _pipeline(file, answers, secrets=False)
+    problems = _problems(text)
+    if problems:  # some sinks cannot do without their secrets
+        text = _pipeline(file, answers, secrets=True)
+        problems = _problems(text)
+    missing = re.compile(r"the environment has no variable (\w+)")
+    unset = [found[1] for each in problems if (found := missing.match(each.what))]
+    wrong = [f"{each.where}: {each.what}" + (f"; {each.hint}" if each.hint else "") for each in problems]
+    if len(unset) < len(wrong):
+        raise ConfigError("\n".join(each for each in wrong if not missing.search(each)))
+    return text, unset
+
+
+def _pipeline(file: Path, answers: Mapping[str, str], secrets: bool) -> str:
+    names = [name.strip() for name in answers["event_types"].split(",") if name.strip()]
+    chosen = f"event_types = {json.dumps(names)}"
+    about = {
+        "title": f"{answers['source']} to {answers['sink']}",
+        "file": str(file),
+        "from": _toml(answers["from_"]),
+        "source": _toml(answers["source"]),
+        "event_types": chosen if names != ["all"] else '# event_types = ["throughput", "packet-loss-rate"]    # default: all',
+        "sink": _sink_table(answers, secrets),
+        "type": answers["sink"],
+    }
+    return _template("pipeline.toml").substitute(about)
+
+
+def _sink_table(answers: Mapping[str, str], secrets: bool) -> str:
+    """The sink's own example with the target in it; what comes from the environment is a comment unless it is needed."""
+    stage = _sink(answers["sink"])
+    target = _target(stage)
+    options = {**_example(stage), **({target: answers["target"]} if target else {})}
+    lines = ["[[sink]]", f"type = {_toml(answers['sink'])}"]
+    for name, value in options.items():
+        hidden = not secrets and name != target and "${" in str(value)
+        described = _comment(stage, name) if hidden else ""
+        lines.append(f"{'# ' if hidden else ''}{name} = {_toml(value)}{described}")
+    return "\n".join(lines)
+
+
+def _comment(stage: type[Sink], name: str) -> str:
+    field = stage.model_fields.get(name)
+    return f"    # {field.description}" if field and field.description else ""
+
+
+def _sink(name: str) -> type[Sink]:
+    known = installed().of("sink")
+    if name not in known:
+        raise ConfigError(f"unknown sink {name!r}; {nearest(name, known)}")
+    stage: type[Sink] = known[name]
+    return stage
+
+
+def _example(stage: type[Sink]) -> dict[str, Any]:
+    """The options in the example of a sink's class."""
+    tables = tomllib.loads(dedent(getattr(stage, "example", ""))).get("sink") or [{}]
+    return {name: value for name, value in tables[0].items() if name != "type"}
+
+
+def _target(stage: type[Sink]) -> str | None:
+    """The option that says where a sink's data go, if it cannot do without."""
+    required = [field.alias or name for name, field in stage.model_fields.items() if field.is_required()]
+    return next((name for name in required if name in stage.place), next(iter(required), None))
+
+
+def _problems(text: str) -> list[Problem]:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "pipeline.toml")
+        path.write_text(text, encoding="utf-8")
+        return [problem for problem in config.inspect(path)[1] if not problem.warning]
+
+
+def plugin(name: str) -> dict[str, str]:
+    """The files of a plugin called `name`: path -> text; raises ConfigError if that is no name for a plugin."""
+    short = name.removeprefix("esmond-etl-")
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", short):
+        raise ConfigError(
+            f"{name!r} is no name for a plugin: use small letters and digits, with '-' between words, such as acme-probes"
+        )
+    about = {"name": short, "module": f"esmond_etl_{short.replace('-', '_')}"}
+    return {
+        Template(path).substitute(about): _template(f"plugin/{template}").substitute(about) for template, path in _PLUGIN.items()
+    }
+
+
+def _template(path: str) -> Template:
+    return Template(files("esmond_etl").joinpath("templates", f"{path}.txt").read_text(encoding="utf-8"))
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_toml(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,135 @@
+"""The JSON Schema (draft 2020-12) of pipeline files, made from the options of the installed plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from esmond_etl.cases import Case
+from esmond_etl.event_types import EVENT_TYPES
+from esmond_etl.interval import DURATION_PATTERN
+from esmond_etl.registry import Kind, Registry
+from esmond_etl.settings import Settings
+from esmond_etl.stages import options
+
+#: A value that comes from the environment, whatever its type.
+_FROM_ENVIRONMENT: Final = {"type": "string", "pattern": r"\$\{[^}]+\}"}
+
+#: A duration that is not 0.
+_NOT_ZERO: Final = DURATION_PATTERN.replace("[0-9]+", "0*[1-9][0-9]*")
+
+_LISTS: Final[dict[Kind, str]] = {
+    "transform": "what is done to the datapoints on their way, in this order",
+    "sink": "where the datapoints are delivered to: to all of these",
+}
+
+
+def schema(registry: Registry) -> dict[str, Any]:
+    """The JSON Schema of a pipeline file whose stages are those of `registry`."""
+    found = {f"{kind}.{name}": _stage(name, model) for kind, name, model in _stages(registry)}
+    kinds = {kind: [name for name in found if name.startswith(f"{kind}.")] for kind in ("source", "transform", "sink")}
+    made = {kind: {"oneOf": [{"$ref": f"#/$defs/{name}"} for name in names]} for kind, names in kinds.items()}
+    settings = _object(Settings)
+    lists: dict[str, dict[str, Any]] = {
+        kind: {"type": "array", "items": made[kind], "description": text} for kind, text in _LISTS.items()
+    }
+    lists["sink"]["minItems"] = 1
+    cases = {
+        "type": "array",
+        "items": _object(Case),
+        "description": "datapoints that `esmond-etl test` sends through the transforms",
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "An esmond-etl pipeline",
+        **settings,
+        "properties": {
+            **settings["properties"],
+            "source": {**made["source"], "description": "where series are read from"},
+            **lists,
+            "test": cases,
+        },
+        "required": [*settings.get("required", ()), "source", "sink"],
+        "$defs": found,
+    }
+
+
+def _stages(registry: Registry) -> Iterator[tuple[Kind, str, type[BaseModel]]]:
+    for each in sorted(registry.found.values(), key=lambda each: (each.kind, each.name)):
+        if each.kind != "command":
+            yield each.kind, each.name, each.thing
+
+
+def _stage(name: str, model: type[BaseModel]) -> dict[str, Any]:
+    try:
+        made = _object(model)
+    except Exception as error:  # a stranger's option that no schema can describe: any option may be right
+        made = {"description": f"{model.__doc__ or ''} (its options cannot be described: {error})".strip()}
+    kind = {"const": name, "description": made.get("description", "")}
+    required = ["type", *made.get("required", ())]
+    return {"type": "object", **made, "properties": {"type": kind, **made.get("properties", {})}, "required": required}
+
+
+def _object(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a model's options with nothing in it that refers elsewhere."""
+    made = options(model)
+    known = made.pop("$defs", {})
+    made.pop("title", None)
+    not_zero = {field.alias or name for name, field in model.model_fields.items() if _positive(field.metadata)}
+    made["properties"] = {
+        name: _option(name, _inlined(each, known), name in not_zero) for name, each in made.get("properties", {}).items()
+    }
+    return made
+
+
+def _positive(rules: list[Any]) -> bool:
+    return any(getattr(rule, "gt", None) == 0 for rule in rules)
+
+
+def _inlined(part: Any, known: Mapping[str, Any]) -> Any:
+    """A part of a schema with what it refers to written out."""
+    if isinstance(part, list):
+        return [_inlined(each, known) for each in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        rest = {key: value for key, value in part.items() if key != "$ref"}
+        return {**_inlined(known[part["$ref"].rpartition("/")[2]], known), **_inlined(rest, known)}
+    return {key: _inlined(each, known) for key, each in part.items()}
+
+
+def _option(name: str, made: dict[str, Any], positive: bool) -> dict[str, Any]:
+    """The schema of one option as it may stand in a file: also from the environment, without null, its event types completed."""
+    about = {key: made.pop(key) for key in ("description", "default", "examples") if key in made}
+    if about.get("default", 0) is None:
+        del about["default"]
+    made.pop("title", None)
+    branches = [each for each in made.pop("anyOf", [made]) if each.get("type") != "null"]
+    if name == "event_types":
+        branches = [_event_types(each) for each in branches]
+    if positive:
+        branches = [{**each, "pattern": _NOT_ZERO} if each.get("pattern") == DURATION_PATTERN else each for each in branches]
+    branches = [_or_from_environment(each) for each in branches]
+    if not any(map(_takes_text, branches)) and any(each.get("type") in ("integer", "number", "boolean") for each in branches):
+        branches.append(_FROM_ENVIRONMENT)
+    return {**about, **(branches[0] if len(branches) == 1 else {"anyOf": branches})}
+
+
+def _takes_text(made: Mapping[str, Any]) -> bool:
+    return "type" not in made or "string" in made["type"] or "enum" in made
+
+
+def _or_from_environment(made: dict[str, Any]) -> dict[str, Any]:
+    if "pattern" in made:
+        return {**made, "pattern": rf"({made['pattern']})|\$\{{"}
+    if "enum" in made or "const" in made:
+        return {"anyOf": [made, _FROM_ENVIRONMENT]}
+    return made
+
+
+def _event_types(made: dict[str, Any]) -> dict[str, Any]:
+    if made.get("type") != "array":
+        return made
+    return {**made, "items": {"anyOf": [{"enum": list(EVENT_TYPES)}, {"type": "string"}]}}

@@ -1,0 +1,169 @@
+"""What is measured: metadata, and the series of datapoints that stand under it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from esmond_etl.event_types import URL_WORDS, event_type, holds_numbers
+
+#: The fields of a subject; every other field of metadata is a free-form parameter.
+SUBJECT_FIELDS = ("source", "destination", "measurement-agent", "tool-name", "input-source", "input-destination")
+
+#: What an archive adds to metadata by itself: not part of the measurement, never posted.
+MADE_UP = frozenset(
+    {
+        "url",
+        "uri",
+        "metadata-key",
+        "metadata-count-total",
+        "metadata-next-page",
+        "metadata-previous-page",
+        "time-updated",
+        "base-uri",
+    }
+)
+
+
+class Summary(NamedTuple):
+    """How the datapoints of a series were made from what was measured."""
+
+    type: str = "base"
+    window: int = 0  #: s; 0 for base data and for summaries that are one to one
+
+    @classmethod
+    def parse(cls, text: str) -> "Summary":
+        """The summary of "base" or "average/86400"; raises ValueError for anything else."""
+        kind, _, window = text.partition("/")
+        if kind not in URL_WORDS or (kind == "base") == bool(window) or not (window or "0").isdigit():
+            raise ValueError(f'{text!r} is not a summary: write "base", or a type and a window in seconds such as "average/86400"')
+        return cls(kind, int(window or 0))
+
+    def __str__(self) -> str:
+        return "base" if self.type == "base" else f"{self.type}/{self.window}"
+
+
+BASE = Summary()
+
+
+class SeriesId(NamedTuple):
+    """What tells one series of an archive from all others."""
+
+    metadata_key: str
+    event_type: str
+    summary: str = "base"  #: as `Summary` is written
+
+    def __str__(self) -> str:
+        return f"{self.metadata_key}/{self.event_type}/{self.summary}"
+
+
+class Served(NamedTuple):
+    """One series as a listing offers it."""
+
+    uri: str  #: where its datapoints are, as the archive gave it
+    updated: int | None = None  #: `time-updated`: Unix time of the last write; None where nothing was ever written
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Metadata:
+    """What was measured, from where to where, with what: one entry of an archive's list."""
+
+    key: str
+    subject_type: str = "point-to-point"
+    source: str | None = None
+    destination: str | None = None
+    measurement_agent: str | None = None
+    tool_name: str | None = None
+    input_source: str | None = None
+    input_destination: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)  #: free-form, as the archive has them
+    event_types: Mapping[str, Mapping[Summary, Served]] = field(default_factory=dict)
+    uri: str | None = None  #: where the archive has it
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "Metadata":
+        """The metadata of one entry of an archive's list; raises KeyError, TypeError or ValueError where it is none."""
+        subject = {name.replace("-", "_"): entry.get(name) for name in SUBJECT_FIELDS}
+        known = MADE_UP.union(SUBJECT_FIELDS, ("subject-type", "event-types"))
+        return cls(
+            key=entry["metadata-key"],
+            subject_type=entry.get("subject-type", "point-to-point"),
+            parameters={name: value for name, value in entry.items() if name not in known},
+            event_types={each["event-type"]: _summaries(each) for each in entry["event-types"]},
+            uri=entry.get("uri"),
+            **subject,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What an archive's post interface takes: all but what archives make up."""
+        subject = {name: getattr(self, name.replace("-", "_")) for name in SUBJECT_FIELDS}
+        return {
+            "subject-type": self.subject_type,
+            **{name: value for name, value in subject.items() if value is not None},
+            **self.parameters,
+            "event-types": [
+                {
+                    "event-type": name,
+                    "summaries": [{"summary-type": each.type, "summary-window": each.window} for each in summaries if each != BASE],
+                }
+                for name, summaries in self.event_types.items()
+            ],
+        }
+
+    def series(self) -> Iterator["Series"]:
+        """Every series that stands under this metadata."""
+        for name, summaries in self.event_types.items():
+            for summary in summaries:
+                yield Series(self, name, summary)
+
+    def __repr__(self) -> str:
+        return f"<Metadata {self.key}: {self.source} to {self.destination}, {self.tool_name}>"
+
+
+def _summaries(entry: Mapping[str, Any]) -> dict[Summary, Served]:
+    served = {BASE: Served(entry["base-uri"], entry.get("time-updated"))}
+    for each in entry.get("summaries") or ():
+        summary = Summary(each["summary-type"], int(each["summary-window"]))
+        served[summary] = Served(each["uri"], each.get("time-updated"))
+    return served
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """The datapoints of one event type, or of one summary of it, under one metadata: what one URL of an archive serves."""
+
+    metadata: Metadata
+    event_type: str
+    summary: Summary = BASE
+
+    @property
+    def id(self) -> SeriesId:
+        """What tells it from all others of its archive."""
+        return SeriesId(self.metadata.key, self.event_type, str(self.summary))
+
+    @property
+    def served(self) -> Served:
+        """Where the archive has it; raises KeyError for a series that no listing offered."""
+        return self.metadata.event_types[self.event_type][self.summary]
+
+    @property
+    def holds_numbers(self) -> bool:
+        """Whether its values are numbers; all others travel as JSON text."""
+        return holds_numbers(self.event_type, self.summary.type)
+
+    @property
+    def data_type(self) -> str:
+        """How an archive keeps a value: "integer", "float", "percentage", "histogram", "subinterval", "json", or "statistics"."""
+        return "statistics" if self.summary.type == "statistics" else event_type(self.event_type).data_type
+
+    def replace(self, **changes: Any) -> "Series":
+        """The same series but for `changes` of its own fields."""
+        return replace(self, **changes)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Series) and self.id == other.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __str__(self) -> str:
+        return str(self.id)

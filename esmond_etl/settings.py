@@ -1,0 +1,50 @@
+"""The keys of a pipeline file that stand before its stages."""
+
+from __future__ import annotations
+
+import time
+from datetime import date, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+
+from esmond_etl.interval import moment, parse_moment
+from esmond_etl.stages import Duration
+
+
+def _moment(value: object) -> object:
+    ts = parse_moment(value, int(time.time()))
+    try:
+        moment(ts)
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(f"{value!r} is out of reach: no calendar has it") from None
+    return value
+
+
+#: A moment as a pipeline file has it; what it means may depend on when it is asked.
+Moment = Annotated[
+    datetime | date | int | str,
+    AfterValidator(_moment),
+    WithJsonSchema(
+        {
+            "type": ["string", "integer"],
+            "pattern": r"^\s*(now|[0-9]+[smhdw]|[0-9]{9,}|[0-9]{4}-?[0-9W].*)\s*$",
+            "examples": ["2013-10-01", "2014-03-01T12:00:00Z", "30d"],
+        }
+    ),
+]
+
+
+class Settings(BaseModel):
+    """The keys of a pipeline file that stand before its stages."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    name: str | None = Field(None, pattern=r"^[\w.-]+$", description="names the ledger; default: the file's name")
+    from_: Moment = Field(alias="from", description='what was measured from then on: a date, a time, or an age such as "30d"')
+    to: Moment = Field("now", description="what was measured before then; default: now")
+    window: Duration = Field(86400, gt=0, description="the grid (UTC) on which time is cut; only windows that have ended are read")
+    settle: Duration = Field(600, description="how long ago a window must have ended before it is read")
+    lookback: Duration = Field(21600, description="how much of the past each run reads again, for datapoints that arrived late")
+    parallel: int = Field(8, ge=1, le=256, description="requests in flight at most")
+    ledger: str | None = Field(None, description="folder of the ledger; default: .esmond-etl beside the pipeline file")

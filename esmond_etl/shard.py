@@ -1,0 +1,73 @@
+"""Tasks moved by other processes, each with the pipeline's stages open for itself."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from esmond_etl import memory
+from esmond_etl.config import Pipeline
+from esmond_etl.ledger import Ledger
+from esmond_etl.move import Mover, Outcome
+from esmond_etl.stages import Task
+
+_here: dict[str, Mover] = {}  # of this process
+
+
+@contextmanager
+def executor(pipeline: Pipeline, processes: int, stop: threading.Event) -> Iterator[ProcessPoolExecutor]:
+    """An executor whose processes can `move` tasks of `pipeline`; they stop when `stop` is set."""
+    context = multiprocessing.get_context("spawn")
+    stopped: Any = context.Event()
+    ended = threading.Event()
+
+    def pass_on() -> None:
+        while not ended.is_set():
+            if stop.wait(0.1):
+                stopped.set()
+                return
+
+    threading.Thread(target=pass_on, name="stop", daemon=True).start()
+    with ProcessPoolExecutor(processes, context, _open, (_closed(pipeline), stopped)) as pool:
+        try:
+            yield pool
+        finally:
+            ended.set()
+
+
+def _closed(pipeline: Pipeline) -> Pipeline:
+    """A copy whose stages are not open, and so can be sent to another process."""
+    from dataclasses import replace
+
+    def fresh(stage: Any) -> Any:
+        return type(stage).model_validate(dict(stage))
+
+    transforms, sinks = (tuple(map(fresh, stages)) for stages in (pipeline.transforms, pipeline.sinks))
+    return replace(pipeline, source=fresh(pipeline.source), transforms=transforms, sinks=sinks)
+
+
+def _open(pipeline: Pipeline, stop: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the process that started this one decides
+    memory.stay_small()
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    _here["mover"] = Mover(pipeline, Ledger(pipeline.ledger_path), stop)
+
+
+def _end_with_parent() -> None:
+    """End this process at once when the one that started it has died: the next run may be under way."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def move(task: Task) -> Outcome:
+    """What became of `task`, moved in this process."""
+    return _here["mover"].move(task)

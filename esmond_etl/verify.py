@@ -1,0 +1,162 @@
+"""What the source has against what a sink has: series by series, value by value, a page of each in memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from esmond_etl.batch import TS, Batch
+from esmond_etl.errors import EsmondEtlError
+from esmond_etl.interval import Interval
+from esmond_etl.move import Mover
+from esmond_etl.series import Series, SeriesId
+from esmond_etl.stages import Sink, Task
+
+#: So many differences of a series are shown; all are counted.
+SHOWN = 5
+
+
+class Difference(NamedTuple):
+    """One datapoint that is not the same on both sides."""
+
+    kind: Literal["missing", "extra", "different"]
+    ts: int
+    source: Any  #: what should have arrived; None if nothing
+    sink: Any  #: what is there; None if nothing
+
+
+@dataclass
+class Compared:
+    """How one series of the source compares with one sink."""
+
+    series: SeriesId
+    sink: str
+    equal: int = 0  #: datapoints
+    missing: int = 0
+    extra: int = 0
+    different: int = 0
+    first: list[Difference] = field(default_factory=list)
+    error: str = ""  #: why it could not be compared to its end
+
+    @property
+    def same(self) -> bool:
+        """Whether the sink holds exactly what it should."""
+        return not (self.missing or self.extra or self.different or self.error)
+
+    def add(self, difference: Difference) -> None:
+        """Count a difference, and keep it if it is one of the first."""
+        setattr(self, difference.kind, getattr(self, difference.kind) + 1)
+        if len(self.first) < SHOWN:
+            self.first.append(difference)
+
+
+def verify(mover: Mover, series: Iterable[Series], interval: Interval) -> Iterator[Compared]:
+    """How each of `series` compares in `interval` with each sink, in the order given."""
+    pipeline = mover.pipeline
+    pairs = [(label, sink, each) for each in series for label, sink in zip(pipeline.labels, pipeline.sinks, strict=True)]
+    with ThreadPoolExecutor(pipeline.settings.parallel, "verify") as pool:
+        yield from pool.map(lambda pair: _compare(mover, pair[0], pair[1], pair[2], interval), pairs)
+
+
+def _compare(mover: Mover, label: str, sink: Sink, series: Series, interval: Interval) -> Compared:
+    result = Compared(series.id, label)
+    target = mover.becomes(series)
+    try:
+        if target is None:
+            return result
+        task = Task((series,), interval, mover.pipeline.settings.window)
+        compare(map(sink.shows, mover.transformed(series, task)), sink.read(target, interval), result)
+    except Exception as error:  # whatever source, transforms and sink raise
+        result.error = str(error) if isinstance(error, EsmondEtlError) else f"{type(error).__name__}: {error}"
+    return result
+
+
+def compare(source: Iterable[Batch], sink: Iterable[Batch], result: Compared) -> None:
+    """Add to `result` how two streams of datapoints, each oldest first, differ."""
+    for left, right in _aligned(iter(source), iter(sink)):
+        if left is not None and right is not None and _equal(left, right):
+            result.equal += len(left)
+        else:
+            _one_by_one(left, right, result)
+
+
+def _aligned(left: Iterator[Batch], right: Iterator[Batch]) -> Iterator[tuple[Batch | None, Batch | None]]:
+    """Pieces of both streams that cover the same time."""
+    ours, theirs = _next(left), _next(right)
+    while ours is not None and theirs is not None:
+        until = min(ours.ts[-1].cast(pa.int64()).as_py(), theirs.ts[-1].cast(pa.int64()).as_py())
+        # a second may go on in the next batch of its stream
+        ours, theirs = _whole(ours, until, left), _whole(theirs, until, right)
+        (first, ours), (second, theirs) = _split(ours, until), _split(theirs, until)
+        yield first, second
+        ours = ours if len(ours) else _next(left)
+        theirs = theirs if len(theirs) else _next(right)
+    while ours is not None:
+        yield ours, None
+        ours = _next(left)
+    while theirs is not None:
+        yield None, theirs
+        theirs = _next(right)
+
+
+def _next(batches: Iterator[Batch]) -> Batch | None:
+    return next((batch for batch in batches if len(batch)), None)
+
+
+def _whole(batch: Batch, until: int, more: Iterator[Batch]) -> Batch:
+    while batch.ts[-1].cast(pa.int64()).as_py() <= until and (further := _next(more)) is not None:
+        table = pa.Table.from_batches([batch.points, further.points]).combine_chunks()
+        batch = Batch(batch.series, table.to_batches()[0])
+    return batch
+
+
+def _split(batch: Batch, until: int) -> tuple[Batch, Batch]:
+    before = pc.sum(pc.less_equal(batch.ts, pa.scalar(until, TS))).as_py()
+    return Batch(batch.series, batch.points.slice(0, before)), Batch(batch.series, batch.points.slice(before))
+
+
+def _equal(left: Batch, right: Batch) -> bool:
+    return bool(left.points.equals(right.points) or left.opened().points.equals(right.opened().points))
+
+
+def _one_by_one(left: Batch | None, right: Batch | None, result: Compared) -> None:
+    ours, theirs = _by_second(left), _by_second(right)
+    for ts in sorted({*ours, *theirs}):
+        here, there = ours.get(ts, []), theirs.get(ts, [])
+        result.equal += _take_common(here, there)
+        for source, sink in zip(here, there, strict=False):
+            result.add(Difference("different", ts, source, sink))
+        for source in here[len(there) :]:
+            result.add(Difference("missing", ts, source, None))
+        for sink in there[len(here) :]:
+            result.add(Difference("extra", ts, None, sink))
+
+
+def _by_second(batch: Batch | None) -> dict[int, list[Any]]:
+    found: dict[int, list[Any]] = defaultdict(list)
+    if batch is not None:
+        plain = partial(map, _plain) if pa.types.is_map(batch.val.type) else list[Any]
+        for ts, val in zip(batch.seconds, plain(batch.values()), strict=True):
+            found[ts].append(val)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, list) else value
+
+
+def _take_common(here: list[Any], there: list[Any]) -> int:
+    common = 0
+    for value in list(here):
+        if value in there:
+            here.remove(value)
+            there.remove(value)
+            common += 1
+    return common
