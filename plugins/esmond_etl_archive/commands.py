@@ -1,0 +1,69 @@
+"""The commands `esmond-etl archive serve` and `esmond-etl archive load`: what they need is imported when they are called."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import click
+
+_FILE = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+
+
+@click.group()
+def archive() -> None:
+    """A small esmond archive in one file, in one process."""
+
+
+@archive.command(name="serve")
+@_FILE
+@click.option("--port", type=click.IntRange(0, 65535), default=8085, show_default=True, help="0 picks one that is free.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--token", envvar="ESMOND_ETL_ARCHIVE_TOKEN", help="What a writer has to know; without it the archive is read-only.")
+@click.option("--script-alias", default="esmond", show_default=True, help="What stands before /perfsonar/archive/ in URLs.")
+def serve_command(file: Path, port: int, host: str, token: str | None, script_alias: str) -> None:
+    """Serve the archive in FILE, which is made if it is not there, until interrupted."""
+    from esmond_etl_archive.server import serve
+
+    stop = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # in all threads: they come to sigwait
+    with _one_sentence(file), serve(file, port, token, host, script_alias) as running:
+        click.echo(f"{file} is served at {running.archive_url}")
+        signal.sigwait(stop)
+
+
+@archive.command(name="load")
+@_FILE
+@click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def load_command(file: Path, data: Path) -> None:
+    """Load the measurements in DATA into the archive in FILE, which is made if it is not there.
+
+    DATA is a JSON list of {"metadata": what is posted to an archive, "datapoints": {event type: [[ts, val], ...]}}. What is there
+    already stays as it is.
+    """
+    from esmond_etl_archive.loading import load, records
+    from esmond_etl_archive.store import Archive
+
+    with _one_sentence(file), closing(Archive(file)) as store:
+        loaded = load(store, records(data))
+    click.echo(
+        f"{loaded.metadata} metadata: {loaded.written} datapoints written, {loaded.unchanged} unchanged, "
+        f"{loaded.conflicts} in conflict with what is there"
+    )
+    if loaded.conflicts:
+        raise SystemExit(1)
+
+
+@contextmanager
+def _one_sentence(file: Path) -> Iterator[None]:
+    """Ends the command with what went wrong, and exit status 2."""
+    import sqlite3
+
+    from esmond_etl_archive.refusal import Refused
+
+    try:
+        yield
+    except Refused as error:
+        raise click.UsageError(str(error)) from None
+    except (sqlite3.Error, OSError) as error:
+        raise click.UsageError(f"{file}: {error}") from None
