@@ -1,0 +1,147 @@
+"""Datapoints of several event types of one metadata, in columns, to the bodies of bulk requests; no I/O."""
+
+from __future__ import annotations
+
+import bisect
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from esmond_etl import Interval, Series
+
+#: Timestamps in one request at most.
+MOST: Final = 1000
+
+#: Bytes of one request at most: Django, which esmond is made with, takes 2.5 MB by default.
+LARGEST: Final = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Datapoints of one base series that are to be in the target."""
+
+    source: Series  #: where they come from
+    target: Series  #: where they go to
+    ts: pa.Array  #: Unix seconds, int64, strictly increasing
+    val: pa.Array  #: what the target should answer: float64, or JSON text
+    text: pa.Array  #: what is posted, JSON text
+    guessed: pa.Array | None = None  #: where the weight of a percentage is a guess
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    @property
+    def event_type(self) -> str:
+        """The name of its event type."""
+        return self.source.event_type
+
+    @property
+    def span(self) -> Interval:
+        """From the first to the last of its datapoints; it has one at least."""
+        return Interval(self.ts[0].as_py(), self.ts[-1].as_py() + 1)
+
+    def only(self, mask: pa.Array) -> Column:
+        """Only the datapoints where `mask` is true."""
+        guessed = None if self.guessed is None else self.guessed.filter(mask)
+        return Column(self.source, self.target, self.ts.filter(mask), self.val.filter(mask), self.text.filter(mask), guessed)
+
+
+#: Where one value of a metadata stands: its event type and `ts`.
+Slot = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """One request's worth of datapoints, and the order they stand in."""
+
+    body: bytes
+    names: Sequence[str]  #: event types
+    owner: pa.Array  #: of each value in order: the place of its event type in `names`
+    ts: pa.Array  #: of each value in order: Unix seconds, int64
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    @property
+    def moments(self) -> int:
+        """How many timestamps it holds."""
+        return len(pc.unique(self.ts))
+
+    @property
+    def places(self) -> list[Slot]:
+        """Every value in order."""
+        return [(self.names[owner], ts) for owner, ts in zip(self.owner.to_pylist(), self.ts.to_pylist(), strict=True)]
+
+
+def bulks(columns: Sequence[Column], most: int = MOST) -> Iterator[Bulk]:
+    """All datapoints of `columns` in requests of up to `most` timestamps: by time, and at one time in the order of the columns.
+
+    With `most` of 0 each value is a request of its own.
+    """
+    names = [column.event_type for column in columns]
+    ts, owner, values = _by_time(columns)
+    starts = _starts(ts, most > 0)
+    items = _items(ts, values, starts)
+    ends = pc.cumulative_sum(pc.binary_length(items).cast(pa.int64())).to_pylist()
+    first = 0
+    while first < len(items):
+        end = _end(ends, first, max(most, 1))
+        begin, stop = starts[first].as_py(), starts[end].as_py()
+        yield Bulk(_body(items[first:end]), names, owner[begin:stop], ts[begin:stop])
+        first = end
+
+
+def _by_time(columns: Sequence[Column]) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """Of all values in order: `ts`, the place of their column, and their JSON text with the event type's name."""
+    ts = pa.concat_arrays([column.ts for column in columns])
+    owner = pa.concat_arrays([_repeat(place, len(column)) for place, column in enumerate(columns)])
+    values = pa.concat_arrays([_named(column) for column in columns])
+    if len(columns) > 1:
+        order = pc.sort_indices(ts)  # stable: at one `ts` the columns' order stays
+        ts, owner, values = ts.take(order), owner.take(order), values.take(order)
+    return ts, owner, values
+
+
+def _repeat(place: int, length: int) -> pa.Array:
+    return _int32(array("i", [place]) * length)
+
+
+def _named(column: Column) -> pa.Array:
+    name = msgspec.json.encode(column.event_type).decode()
+    return pc.binary_join_element_wise(f'{{"event-type":{name},"val":', column.text, "}", "")
+
+
+def _starts(ts: pa.Array, together: bool) -> pa.Array:
+    """Where each item of a request begins among the values, and where the last one ends."""
+    if not together:
+        return _int32(array("i", range(len(ts) + 1)))
+    changes = pc.add(pc.indices_nonzero(pc.not_equal(ts[1:], ts[:-1])), 1).cast(pa.int32())
+    return pa.concat_arrays([_int32(array("i", [0])), changes, _int32(array("i", [len(ts)]))])
+
+
+def _int32(numbers: array[int]) -> pa.Array:
+    return pa.Array.from_buffers(pa.int32(), len(numbers), [None, pa.py_buffer(numbers)])
+
+
+def _items(ts: pa.Array, values: pa.Array, starts: pa.Array) -> pa.Array:
+    """`{"ts": ..., "val": [...]}` for each group of values."""
+    seconds = ts.take(starts[:-1]).cast(pa.string())
+    grouped = values if len(starts) > len(values) else pc.binary_join(pa.ListArray.from_arrays(starts, values), ",")
+    return pc.binary_join_element_wise('{"ts":', seconds, ',"val":[', grouped, "]}", "")
+
+
+def _end(ends: Sequence[int], first: int, most: int) -> int:
+    """Where the request that begins with item `first` ends: after `most` items, or before it gets too large."""
+    begin = ends[first - 1] if first else 0
+    fitting = bisect.bisect_right(ends, begin + LARGEST)
+    return min(max(fitting, first + 1), first + most, len(ends))
+
+
+def _body(items: pa.Array) -> bytes:
+    whole = pa.ListArray.from_arrays(_int32(array("i", [0, len(items)])), items)
+    return b'{"data":[%b]}' % pc.binary_join(whole, ",")[0].as_buffer().to_pybytes()

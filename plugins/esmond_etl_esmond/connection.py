@@ -1,0 +1,73 @@
+"""The options that say which archive, and how to talk to it: the same for the source and the sink."""
+
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
+
+from esmond_etl import Context, Duration, Stage, Traffic
+from esmond_etl.client.archive import Archive
+
+
+class Connection(Stage):
+    """An esmond archive."""
+
+    place: ClassVar[tuple[str, ...]] = ("url", "script_alias")
+
+    url: str = Field(description="URL of the archive's host", examples=["https://archive.example.net/"])
+    script_alias: str | None = Field("esmond", description='what stands before /perfsonar in its URLs; "/" for nothing')
+    username: str | None = Field(None, description="name that the API key belongs to")
+    api_key: SecretStr | None = Field(None, description='API key; write "${NAME}" to take it from the environment')
+    verify: bool = Field(True, description="whether the server's certificate must be valid")
+    ca: str | None = Field(None, description="file of certificates to trust, for a self-signed server")
+    cert: str | None = Field(None, description="file of a client certificate (PEM)")
+    cert_key: str | None = Field(None, description="file of its key, if `cert` does not hold it")
+    timeout: Duration = Field(60, gt=0, description="time without a byte from the archive after which a request has failed")
+    retries: int = Field(4, ge=0, description="further tries of a request that failed in passing")
+    backoff: float = Field(0.3, ge=0, description="seconds before the first further try; twice as long before each one after")
+    rate: float | None = Field(None, gt=0, description="requests a second at most")
+
+    _archive: Archive = PrivateAttr()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_alias(cls, values: Any) -> Any:
+        """`script_alias = "/"` or "" is none."""
+        if isinstance(values, dict) and values.get("script_alias", "x") in ("/", ""):
+            return {**values, "script_alias": None}
+        return values
+
+    @field_validator("url")
+    @classmethod
+    def _is_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("is not the URL of an archive: write https://HOST/")
+        return value
+
+    def open(self, context: Context) -> None:
+        """Get ready to send requests; sends none."""
+        self._archive = Archive(
+            self.url,
+            script_alias=self.script_alias,
+            username=self.username,
+            api_key=self.api_key.get_secret_value() if self.api_key else None,
+            verify=self.verify,
+            ca=self.ca,
+            cert=(self.cert, self.cert_key) if self.cert and self.cert_key else self.cert,
+            timeout=self.timeout,
+            retries=self.retries,
+            backoff=self.backoff,
+            parallel=context.parallel,
+            rate=self.rate,
+            stop=context.stop,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._archive.close()
+
+    @property
+    def traffic(self) -> Traffic:
+        """Requests and bytes so far."""
+        return self._archive.traffic

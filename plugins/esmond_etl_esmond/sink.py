@@ -1,0 +1,107 @@
+"""The esmond sink: measurements into an archive through its post interface."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import ClassVar, Final
+
+import msgspec
+from pydantic import PrivateAttr
+
+from esmond_etl import BASE, Batch, Context, Interval, Load, Metadata, Series, Sink, SinkError, Source, Task
+from esmond_etl.client import wire
+from esmond_etl.client.reading import Reader
+from esmond_etl.errors import ArchiveError, StatusError
+from esmond_etl_esmond.connection import Connection
+from esmond_etl_esmond.load import EsmondLoad
+from esmond_etl_esmond.target import Target
+
+#: Metadata of the target that are remembered for reading back, the last ones used.
+REMEMBERED: Final = 1024
+
+
+class EsmondSink(Connection, Sink):
+    """An esmond archive, written through its post interface so that it holds exactly what the source does."""
+
+    place: ClassVar[tuple[str, ...]] = ("url", "script_alias")
+    example: ClassVar[str] = """
+        [[sink]]
+        type = "esmond"
+        url = "https://new-archive.example.net/"
+        username = "mirror"
+        api_key = "${ESMOND_API_KEY}"
+    """
+
+    _target: Target = PrivateAttr()
+    _reader: Reader = PrivateAttr()
+    _source: Source | None = PrivateAttr()
+    _entries: OrderedDict[str, Metadata | None] = PrivateAttr()
+    _lock: threading.Lock = PrivateAttr()
+
+    def open(self, context: Context) -> None:
+        """Get ready to send requests; sends none."""
+        super().open(context)
+        self._target = Target(self._archive, context.memory)
+        self._reader = Reader(self._archive)
+        self._source = context.source
+        self._entries, self._lock = OrderedDict(), threading.Lock()
+
+    def close(self) -> None:
+        """Note whether anything may still be at work, and close the connections."""
+        self._target.close()
+        super().close()
+
+    def refusal(self, series: Series) -> str | None:
+        """Summaries are refused: an archive makes its own."""
+        if series.summary == BASE:
+            return None
+        return f"{series.summary}: only base data can be written: the archive makes its own summaries"
+
+    def begin(self, task: Task) -> Load:
+        """The way into the archive for one task: each metadata goes there as soon as all its series have ended."""
+        return EsmondLoad(task, self._target, self._reader, self._source)
+
+    def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
+        """What the target holds of `series` of the source in `interval`; nothing if it does not have its metadata.
+
+        Raises SinkError if it cannot be read.
+        """
+        try:
+            entry = self._entry(series.metadata.key)
+            if entry is None or series.summary not in entry.event_types.get(series.event_type, {}):
+                return
+            theirs = Series(entry, series.event_type, series.summary)
+            for batch in self._reader.datapoints(theirs, interval):
+                yield batch.with_series(series)
+        except ArchiveError as error:
+            raise SinkError(str(error)) from error
+
+    def _entry(self, key: str) -> Metadata | None:
+        """The target's own metadata for one of the source; None if it has none."""
+        target_key = self._target.memory.get(f"key:{key}")
+        if target_key is None:
+            return None
+        with self._lock:
+            if target_key in self._entries:
+                self._entries.move_to_end(target_key)
+                return self._entries[target_key]
+        entry = self._fetched(target_key)
+        with self._lock:
+            self._entries[target_key] = entry
+            if len(self._entries) > REMEMBERED:
+                self._entries.popitem(last=False)
+        return entry
+
+    def _fetched(self, target_key: str) -> Metadata | None:
+        try:
+            return self._archive.get(f"{self._archive.list_url}{target_key}/", {}, _decoded)
+        except StatusError as error:
+            if error.status == 404:
+                return None
+            raise
+
+
+def _decoded(body: bytes) -> Metadata:
+    return wire.decode_metadata(msgspec.json.decode(body))

@@ -1,0 +1,90 @@
+"""The esmond source: query filters to streams of datapoints."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from pydantic import Field, PrivateAttr, field_validator
+
+from esmond_etl import Batch, Context, Duration, Interval, Series, Source, Summary
+from esmond_etl.client.reading import Reader
+from esmond_etl_esmond.connection import Connection
+
+#: What elmond cannot filter by: it answers 500.
+NO_FILTER = frozenset({"failures", "packet-trace-multi"})
+
+#: Filtering a list by time is worth a thought only where `from` is recent: it leaves out the tests that ended before, s.
+RECENT = 92 * 86400
+
+
+class EsmondSource(Connection, Source):
+    """Every series of an esmond archive (or of elmond, perfSONAR 5's read-only service) that the filters match."""
+
+    example: ClassVar[str] = """
+        [source]
+        type = "esmond"
+        url = "https://archive.example.net/"
+        event_types = ["throughput", "packet-count-sent"]
+        match = { source = "198.129.254.30" }
+    """
+
+    event_types: list[str] | None = Field(None, description="only these event types; default: all")
+    summaries: list[str] = Field(
+        ["base"],
+        description='which of an event type\'s series: "base", "average/86400" and the like, or "all"',
+        min_length=1,
+        json_schema_extra={"type": ["array", "string"]},
+    )
+    match: dict[str, str | int | float] = Field(
+        default_factory=dict, description="the archive's own filters, sent as they are: source, destination, tool-name, ..."
+    )
+    page: int = Field(10_000, gt=0, le=10_000, description="datapoints a request at most")
+    spacing: Duration = Field(
+        1, gt=0, description="least time between two results of one test; elmond is read in steps of it times `page`"
+    )
+
+    _reader: Reader = PrivateAttr()
+
+    @field_validator("summaries", mode="before")
+    @classmethod
+    def _known_summaries(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = [value]
+        for each in value if isinstance(value, list) else ():
+            if isinstance(each, str) and each != "all":
+                Summary.parse(each)
+        return value
+
+    def open(self, context: Context) -> None:
+        """Get ready to send requests; sends none."""
+        super().open(context)
+        self._reader = Reader(self._archive, self.page, self.spacing)
+
+    def series(self, interval: Interval) -> Iterator[Series]:
+        """Every series that the filters match; raises ArchiveError if the list is not complete."""
+        for metadata in self._reader.metadata(self._filters(interval)):
+            for series in metadata.series():
+                if self._selects(series):
+                    yield series
+
+    def _filters(self, interval: Interval) -> dict[str, Any]:
+        filters = dict(self.match)
+        if self.event_types and len(self.event_types) == 1 and not NO_FILTER.intersection(self.event_types):
+            filters.setdefault("event-type", self.event_types[0])
+        # never time-end: esmond compares these with the moment of the last write, not with the data's own times
+        if interval.start > time.time() - RECENT:
+            filters.setdefault("time-start", interval.start)
+        return filters
+
+    def _selects(self, series: Series) -> bool:
+        if self.event_types is not None and series.event_type not in self.event_types:
+            return False
+        return "all" in self.summaries or str(series.summary) in self.summaries
+
+    def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
+        """The datapoints of `series` in `interval`, oldest first; raises ArchiveError if any could not be read."""
+        return self._reader.datapoints(series, interval)
+
+    def first(self, series: Series, interval: Interval) -> int:
+        """When the first datapoint of `series` in `interval` is, for one small request; raises ArchiveError if that fails."""
+        return self._reader.first(series, interval)

@@ -1,0 +1,135 @@
+"""Whether an archive adds up right what stands in one request, and how to send it to one that does not.
+
+esmond keeps what a bulk request writes back until its end. To add a histogram to the aggregation of its window it reads that
+aggregation, without the histograms that stand before it in the same request: of several in one window the last alone is added. So it
+is with the aggregations of floats. (All other summaries are counters, which add up.) The first time that two histograms of one
+window are due, they are sent alone, and the aggregation is looked at. If the first is missing, it is sent once more, by itself: that
+replaces it by itself, and adds it to the aggregations, all of which lack it. From then on, no two share a request.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from esmond_etl import Summary
+from esmond_etl_esmond.bulk import Column
+
+#: The types of data whose aggregations an archive reads before it adds to them.
+READ_FIRST: Final = frozenset({"histogram", "float"})
+
+_decode = msgspec.json.Decoder(dict[str, int], strict=False).decode
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """Two histograms of one window that are sent in one request, to see whether both are added."""
+
+    event_type: str
+    window: int  #: s
+    first: int  #: `ts`
+    second: int
+    before: dict[str, int]  #: the aggregation without them
+
+    def is_lossy(self, first: Counter[str], second: Counter[str], after: Counter[str]) -> bool | None:
+        """Whether only the second has been added; None if the aggregation is neither what it should be nor that."""
+        kept = Counter(self.before) + second
+        return False if after == kept + first else True if after == kept else None
+
+
+class Verdict:
+    """Whether a target adds up right what stands in one request, as far as it is known; noted for later runs."""
+
+    def __init__(self, memory: MutableMapping[str, str], url: str) -> None:
+        self._memory, self._name = memory, f"adds-up-in-bulk:{url}"
+        self._known = memory.get(self._name)
+
+    @property
+    def adds_up(self) -> bool | None:
+        """None if it is not known."""
+        return None if self._known is None else self._known == "yes"
+
+    def note(self, adds_up: bool) -> None:
+        """Note it; that it does not is never taken back."""
+        if self._known != "no":
+            self._known = self._memory[self._name] = "yes" if adds_up else "no"
+
+    def trial(self, key: str) -> Trial | None:
+        """The trial that is under way in one metadata of the target, also if an earlier process began it."""
+        text = self._memory.get(f"trial:{key}")
+        return msgspec.json.decode(text, type=Trial) if text else None
+
+    def begin(self, key: str, trial: Trial) -> None:
+        """Note the trial before it is made."""
+        self._memory[f"trial:{key}"] = msgspec.json.encode(trial).decode()
+
+    def end(self, key: str) -> None:
+        """The trial has been judged, and what was lost is there."""
+        self._memory.pop(f"trial:{key}", None)
+
+
+def windows(column: Column) -> list[int]:
+    """The windows of the target's aggregations that are read before they are added to, s, the narrowest first."""
+    if column.source.data_type not in READ_FIRST:
+        return []
+    declared = column.target.metadata.event_types[column.event_type]
+    return sorted(summary.window for summary in declared if summary.type == "aggregation" and summary.window)
+
+
+def aggregation(window: int) -> Summary:
+    """The aggregation of one window."""
+    return Summary("aggregation", window)
+
+
+def counts(text: str) -> Counter[str]:
+    """A histogram's counts; raises ValueError if it is none."""
+    return Counter(_decode(text))
+
+
+def pair(columns: Sequence[Column]) -> Column | None:
+    """Two datapoints of a column of histograms that share the narrowest window, and of which the first counts something."""
+    for column in columns:
+        if column.source.data_type == "histogram" and len(column) > 1:
+            at = pc.floor(pc.divide(column.ts.cast(pa.float64()), float(windows(column)[0])))
+            together = pc.indices_nonzero(pc.equal(at[1:], at[:-1]))
+            for place in together[:10].to_pylist():
+                found = column.only(pc.is_in(column.ts, column.ts[place : place + 2]))
+                if _is_fit(found):
+                    return found
+    return None
+
+
+def _is_fit(two: Column) -> bool:
+    try:
+        first, second = map(counts, two.text.to_pylist())
+    except ValueError:
+        return False
+    return first.total() > 0 and min([*first.values(), *second.values()]) > 0
+
+
+def without(columns: Sequence[Column], out: Column) -> list[Column]:
+    """`columns` without the datapoints of `out`."""
+    left = (
+        column.only(pc.invert(pc.is_in(column.ts, out.ts))) if column.event_type == out.event_type else column for column in columns
+    )
+    return [column for column in left if len(column)]
+
+
+def apart(columns: Sequence[Column]) -> Iterator[list[Column]]:
+    """`columns` in parts in which no two datapoints of a column share a window; in each window the oldest first."""
+    ranks = [_ranks(column) for column in columns]
+    last = max((pc.max(rank).as_py() for rank in ranks), default=-1)
+    for number in range(last + 1):
+        chosen = (column.only(pc.equal(rank, number)) for column, rank in zip(columns, ranks, strict=True))
+        yield [column for column in chosen if len(column)]
+
+
+def _ranks(column: Column) -> pa.Array:
+    """The how manieth of its widest window each datapoint is."""
+    at = pc.floor(pc.divide(column.ts.cast(pa.float64()), float(windows(column)[-1])))
+    place = pc.indices_nonzero(pc.is_valid(at)).cast(pa.int32())
+    return pc.subtract(place, pc.index_in(at, value_set=at))

@@ -1,0 +1,287 @@
+"""The archive that is written to: its metadata by the source's, and what may still be at work in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any, Final
+
+import msgspec
+
+from esmond_etl import BASE, Interval, IntervalSet, Metadata, StoppedError
+from esmond_etl.client import wire
+from esmond_etl.client.archive import LONGEST_WAIT, PASSING, Archive
+from esmond_etl.errors import ArchiveError, ContentError, StatusError
+from esmond_etl_esmond.summing import Verdict
+
+#: Metadata of the target that are remembered, the last ones used.
+REMEMBERED: Final = 4096
+
+#: For so long a request may be at work after whoever sent it has died or has lost the connection, s.
+LINGERING: Final = 2.0
+
+#: Fields of a subject that an archive keeps as IP addresses, and would look up if they were names.
+ADDRESSES: Final = ("source", "destination", "measurement_agent")
+
+_UNKNOWN_TYPE = re.compile(r"Invalid event-type (.+)")
+_UNKNOWN_SUMMARY = re.compile(r"Invalid summary type '(.+)'")
+_FORBIDDEN_SUMMARY = re.compile(r"Summary type (\S+) not allowed for event-type (\S+)")
+
+
+@dataclass
+class Place:
+    """A metadata of the source in the target."""
+
+    metadata: Metadata | None  #: as the target has it; None if the target will not have it
+    refused: str = ""  #: why it will not
+    lock: threading.Lock = field(default_factory=threading.Lock)  #: held by the one who writes
+    touched: dict[str, IntervalSet] = field(default_factory=dict)  #: event type -> where this process has written
+    doubt: float = 0.0  #: until then (monotonic) requests with an unknown outcome may be at work
+
+    @property
+    def in_use(self) -> bool:
+        """Whether it must be remembered."""
+        return self.lock.locked() or self.doubt > time.monotonic()
+
+    def is_fresh(self, event_type: str, interval: Interval) -> bool:
+        """Whether the target can hold nothing of the event type's base data in `interval`."""
+        if self.metadata is None or self.metadata.event_types[event_type][BASE].updated is not None:
+            return False
+        return not self.touched.get(event_type, IntervalSet()).within(interval)
+
+    def touch(self, event_type: str, interval: Interval) -> None:
+        """Note that something has been written, or may have been."""
+        self.touched[event_type] = self.touched.get(event_type, IntervalSet()).union([interval])
+
+
+class Target:
+    """An archive as a place for the metadata of another."""
+
+    def __init__(self, archive: Archive, memory: MutableMapping[str, str]) -> None:
+        self.archive, self.memory = archive, memory
+        self._left = [name for name in list(memory) if name.startswith("writing:") and not _goes_on(memory[name])]
+        self.doubt = max((_doubt(memory[name]) for name in self._left), default=0.0)  #: as a place's, of all of them
+        for name in self._left:
+            memory[name] = _mark_text(self.doubt)
+        self.verdict = Verdict(memory, archive.list_url)
+        self._mark = ""  # its name in the memory
+        self._unknown: set[str] = set()  # event types that the target does not know
+        self._unknown_summaries: set[tuple[str, str | None]] = set()  # type, and the event type that may not have it
+        self._places: OrderedDict[str, Place] = OrderedDict()
+        self._locks = [threading.Lock() for _ in range(256)]
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Note that nothing is at work any more, or until when something may be."""
+        doubt = max([self.doubt, *(place.doubt for place in self._places.values())])
+        if doubt > time.monotonic():
+            if self._mark:
+                self.memory[self._mark] = _mark_text(doubt)
+            return
+        for name in (*self._left, self._mark):
+            self.memory.pop(name, None)
+
+    def mark(self) -> None:
+        """Note, before the first write, that this process writes: if it dies, the next one knows."""
+        with self._lock:
+            if not self._mark:
+                self._mark = f"writing:{uuid.uuid4().hex}"
+                self.memory[self._mark] = _mark_text()
+
+    def place(self, metadata: Metadata) -> Place:
+        """Where `metadata` of the source is in the target: made there if it is missing.
+
+        Raises ArchiveError if the target does not answer, or takes no metadata at all.
+        """
+        if refused := _name_for_address(metadata):
+            return Place(None, refused)
+        identity = _identity(metadata)
+        with self._locks[hash(identity) % len(self._locks)]:  # two of the source may be one in the target
+            place = self._known(identity)
+            if place is None:
+                place = self._post(metadata)
+                self._remember(identity, place)
+        if place.metadata:
+            self._note_key(metadata.key, place.metadata.key)
+        return place
+
+    def _known(self, identity: str) -> Place | None:
+        with self._lock:
+            place = self._places.get(identity)
+            if place:
+                self._places.move_to_end(identity)
+            return place
+
+    def _remember(self, identity: str, place: Place) -> None:
+        with self._lock:
+            self._places[identity] = place
+            for each in list(self._places) if len(self._places) > REMEMBERED else ():
+                if len(self._places) > REMEMBERED and not self._places[each].in_use:
+                    del self._places[each]
+
+    def _note_key(self, key: str, target_key: str) -> None:
+        if self.memory.get(f"key:{key}") != target_key:
+            self.memory[f"key:{key}"] = target_key
+
+    def _post(self, metadata: Metadata) -> Place:
+        """Post all of `metadata` but what the target does not know."""
+        while True:
+            try:
+                return Place(self._posted(self._body(metadata)))
+            except StatusError as error:
+                if error.status != 400:
+                    raise
+                if not self._learns(error.detail):
+                    return Place(None, f"the archive refuses the metadata: {error.detail or error}")
+
+    def _learns(self, detail: str) -> bool:
+        """Whether `detail` says what to leave out."""
+        if match := _UNKNOWN_TYPE.fullmatch(detail):
+            known, new = self._unknown, match[1]
+            learnt = new not in known
+            known.add(new)
+            return learnt
+        summary: tuple[str, str | None] | None = None
+        if match := _UNKNOWN_SUMMARY.fullmatch(detail):
+            summary = (match[1], None)
+        elif match := _FORBIDDEN_SUMMARY.fullmatch(detail):
+            summary = (match[1], match[2])
+        if summary is None or summary in self._unknown_summaries:
+            return False
+        self._unknown_summaries.add(summary)
+        return True
+
+    def _body(self, metadata: Metadata) -> bytes:
+        posted = as_posted(metadata)
+        kept = [each for each in posted["event-types"] if each["event-type"] not in self._unknown]
+        for each in kept:
+            each["summaries"] = [summary for summary in each["summaries"] if self._can_have(each["event-type"], summary)]
+        return wire.encode({**posted, "event-types": kept})
+
+    def _can_have(self, event_type: str, summary: dict[str, Any]) -> bool:
+        kind = summary["summary-type"]
+        return not self._unknown_summaries.intersection({(kind, None), (kind, event_type)})
+
+    def _posted(self, body: bytes) -> Metadata:
+        """The target's metadata for a body that is posted, again if need be: the same metadata is made only once."""
+        pauses = Pauses(self.archive)
+        while True:
+            try:
+                answer = self.archive.write("POST", self.archive.list_url, body)
+                return _decoded(answer.body, self.archive.list_url)
+            except ArchiveError as error:
+                pauses.wait(error)
+
+
+class Pauses:
+    """Growing pauses between the tries of something that fails in passing."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive, self.taken = archive, 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has been tried often enough."""
+        return self.taken >= self._archive.retries
+
+    def wait(self, error: ArchiveError) -> None:
+        """Wait before the next try; raises `error` if there should be none, StoppedError if told to stop."""
+        if self.is_over or not passes(error):
+            raise error
+        asked = getattr(error, "retry_after", 0.0)
+        if asked > LONGEST_WAIT:
+            raise error
+        self.sleep(max(asked, self._archive.backoff * 2**self.taken))
+        self.taken += 1
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; raises StoppedError if told to stop."""
+        if self._archive.stop.wait(seconds):
+            raise StoppedError("told to stop")
+
+
+def passes(error: ArchiveError) -> bool:
+    """Whether the same request may succeed later."""
+    if isinstance(error, StatusError):
+        return error.status in PASSING
+    return not getattr(error, "final", False)
+
+
+def as_posted(metadata: Metadata) -> dict[str, Any]:
+    """What is posted of `metadata`: archives keep every parameter as a string, so what is none is posted as its JSON text."""
+    posted = metadata.to_json()
+    for name, value in metadata.parameters.items():
+        posted[name] = parameter_text(value)
+    return posted
+
+
+def parameter_text(value: Any) -> str:
+    """How an archive shows a parameter that was typed elsewhere (by elmond)."""
+    return value if isinstance(value, str) else wire.encode(value).decode()
+
+
+def _identity(metadata: Metadata) -> str:
+    """What tells metadata apart in an archive."""
+    posted = as_posted(metadata)
+    for each in posted["event-types"]:
+        each["summaries"].sort(key=str)
+    posted["event-types"].sort(key=str)
+    return msgspec.json.encode(posted, order="sorted").decode().lower()
+
+
+def _name_for_address(metadata: Metadata) -> str:
+    for name in ADDRESSES:
+        value = getattr(metadata, name)
+        if value is None and name == "destination" and metadata.subject_type == "network-element":
+            continue
+        try:
+            ip_address(value)
+        except ValueError:
+            return f"{name.replace('_', '-')} {value!r} is not an IP address, and the archive takes no other"
+    return ""
+
+
+def _decoded(body: bytes, url: str) -> Metadata:
+    try:
+        return wire.decode_metadata(msgspec.json.decode(body))
+    except (ValueError, AttributeError) as error:
+        raise ContentError(f"{url}: posted metadata, and the answer is none: {error}", url) from None
+
+
+def _mark_text(doubt: float | None = None) -> str:
+    """Which process writes, and until when (Unix time) something of it may be at work after its end; 0 while it goes on."""
+    until = 0.0 if doubt is None else time.time() + doubt - time.monotonic()
+    return f"{socket.gethostname()} {os.getpid()} {until:.3f}"
+
+
+def _doubt(mark: str) -> float:
+    """Until when (monotonic) something may be at work of a process that has ended and left `mark`."""
+    until = _parts(mark)[2]
+    return time.monotonic() + (min(until - time.time(), LONGEST_WAIT) if until else LINGERING)
+
+
+def _goes_on(mark: str) -> bool:
+    """Whether the process that made `mark` is still writing."""
+    host, process, until = _parts(mark)
+    if until or host != socket.gethostname():
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _parts(mark: str) -> tuple[str, int, float]:
+    host, process, until = mark.split(" ")
+    return host, int(process), float(until)

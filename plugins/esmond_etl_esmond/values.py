@@ -1,0 +1,206 @@
+"""Values as an archive answers them, to the JSON text that makes another archive answer the same; columns, no I/O."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from esmond_etl import JSON_TEXT, NUMBER
+from esmond_etl.batch import text_column
+from esmond_etl_esmond.fractions import simplest
+
+#: An archive keeps a float as `int(v * 10000)`.
+FLOAT_SCALE: Final = 10000.0
+#: What is added to a float, away from zero, so that cutting it off leaves what was read: half of the last decimal kept.
+NUDGE: Final = 0.5 / FLOAT_SCALE
+#: What an archive's integers cannot hold.
+TOO_LARGE: Final = 2.0**63
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
+
+
+def column(val: pa.Array, numbers: bool) -> pa.Array:
+    """`val`, of whatever Arrow type a transform has made it, as float64 if it should be numbers, else as JSON text.
+
+    What is no number becomes null where numbers are due; a null among JSON texts is the JSON null.
+    """
+    if numbers:
+        return val if val.type == NUMBER else _numbers(val)
+    texts = val if val.type == JSON_TEXT else text_column([_text(value) for value in _plain(val)])
+    return texts.fill_null("null") if texts.null_count else texts
+
+
+def _numbers(val: pa.Array) -> pa.Array:
+    if not pa.types.is_string(val.type):
+        return val.cast(NUMBER)
+    found = (_decode(text) if text else None for text in val.to_pylist())
+    return _floats([each if isinstance(each, int | float) and not isinstance(each, bool) else None for each in found])
+
+
+def _floats(values: list[Any]) -> pa.Array:
+    """Numbers and None as float64; `pa.array` of a list would import pandas where that is installed."""
+    known = [value is not None for value in values]
+    numbers = pa.Array.from_buffers(NUMBER, len(values), [None, pa.py_buffer(array("d", [value or 0 for value in values]))])
+    return pc.if_else(_mask(known), numbers, pa.scalar(None, NUMBER))
+
+
+def _mask(flags: list[bool]) -> pa.Array:
+    bytes_ = pa.Array.from_buffers(pa.uint8(), len(flags), [None, pa.py_buffer(bytes(flags))])
+    return bytes_.cast(pa.bool_())
+
+
+def _plain(val: pa.Array) -> list[Any]:
+    values: list[Any] = val.to_pylist()
+    if pa.types.is_map(val.type):
+        return [None if value is None else dict(value) for value in values]
+    return values
+
+
+def _text(value: Any) -> str:
+    return _encode(value).decode()
+
+
+def texts(data_type: str, val: pa.Array) -> pa.Array:
+    """What to post for each of `val` (as `column` makes them); null where `fault` says why the archive cannot keep it.
+
+    Percentages are made by `fractions` instead, which knows their counts.
+    """
+    if data_type == "integer":
+        return _integers(val)
+    if data_type == "float":
+        return _nudged(val)
+    if data_type == "json":
+        return val
+    impossible = pc.equal(val, "null")
+    if data_type == "subinterval":
+        impossible = pc.or_(impossible, pc.equal(val, "[]"))
+    return pc.if_else(impossible, pa.scalar(None, JSON_TEXT), val)
+
+
+def _integers(val: pa.Array) -> pa.Array:
+    fits = pc.and_(pc.equal(pc.trunc(val), val), pc.less(pc.abs(val), TOO_LARGE))
+    return pc.if_else(fits, val, pa.scalar(None, NUMBER)).cast(pa.int64()).cast(JSON_TEXT)
+
+
+def _nudged(val: pa.Array) -> pa.Array:
+    nudged = pc.add(val, pc.if_else(pc.less(val, 0.0), -NUDGE, NUDGE))
+    scaled = pc.multiply(nudged, FLOAT_SCALE)
+    kept = pc.and_(pc.equal(pc.divide(pc.trunc(scaled), FLOAT_SCALE), val), pc.less(pc.abs(scaled), TOO_LARGE))
+    texts = pc.if_else(kept, nudged, pa.scalar(None, NUMBER)).cast(JSON_TEXT)
+    if not pc.all(kept).as_py():
+        repaired = [_nearby(value) for value in val.filter(pc.is_null(texts)).to_pylist()]
+        texts = pc.replace_with_mask(texts, pc.is_null(texts), _optional(repaired))
+    return texts
+
+
+def _optional(values: list[str | None]) -> pa.Array:
+    filled = text_column([value or "" for value in values])
+    return pc.if_else(_mask([value is not None for value in values]), filled, pa.scalar(None, JSON_TEXT))
+
+
+def _nearby(value: float | None) -> str | None:
+    """A float close to `value` that the archive keeps as `value`: for numbers too large to be nudged."""
+    if value is None or not math.isfinite(value):
+        return None
+    for near in (value, math.nextafter(value, math.inf), math.nextafter(value, -math.inf)):
+        scaled = near * FLOAT_SCALE
+        if abs(scaled) < TOO_LARGE and int(scaled) / FLOAT_SCALE == value:
+            return repr(near)
+    return None
+
+
+def fractions(val: pa.Array, lost: pa.Array, sent: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """What to post for ratios (null where impossible), and where their weight is a guess.
+
+    `lost` and `sent` are the counts of the same moments (null where there is none). Where their quotient is the ratio
+    they are used; elsewhere it is the fraction with the smallest denominator that reads back the same.
+    """
+    counted = pc.and_(pc.greater(sent, 0.0), pc.greater_equal(lost, 0.0))
+    counted = pc.and_(counted, pc.equal(pc.divide(lost, sent), val)).fill_null(False)
+    fits = pc.and_(_is_count(lost), _is_count(sent)).fill_null(False)
+    known = pc.and_(counted, fits)
+    made = _fraction_texts(pc.if_else(known, lost, 0.0), pc.if_else(known, sent, 1.0))
+    if pc.all(known).as_py():
+        return made, pc.invert(known)
+    guessed = _optional([simplest_text(value) for value in val.filter(pc.invert(known)).to_pylist()])
+    made = pc.replace_with_mask(made, pc.invert(known), guessed)
+    return made, pc.and_(pc.invert(known), pc.is_valid(made))
+
+
+def _is_count(val: pa.Array) -> pa.Array:
+    return pc.and_(pc.equal(pc.trunc(val), val), pc.less(val, 2.0**53))
+
+
+def _fraction_texts(numerators: pa.Array, denominators: pa.Array) -> pa.Array:
+    above, below = (part.cast(pa.int64()).cast(JSON_TEXT) for part in (numerators, denominators))
+    return pc.binary_join_element_wise('{"numerator":', above, ',"denominator":', below, "}", "")
+
+
+@lru_cache(4096)
+def simplest_text(value: float | None) -> str | None:
+    """The fraction with the smallest denominator that reads back as `value`, as it is posted; None if there is none."""
+    found = simplest(value) if value is not None and math.isfinite(value) and 0 <= value < TOO_LARGE else None
+    return f'{{"numerator":{found[0]},"denominator":{found[1]}}}' if found else None
+
+
+def fault(data_type: str, value: Any) -> str:
+    """Why an archive cannot keep `value` (as `column` makes it) as this type of data."""
+    if value is None or value == "null":
+        return f"the archive keeps no null as {_a(data_type)}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value} is not a number"
+    if data_type == "subinterval":
+        return "the archive keeps no empty list of subintervals"
+    if abs(value) >= TOO_LARGE / (FLOAT_SCALE if data_type == "float" else 1):
+        return f"{value} is too large for the archive"
+    if data_type == "integer":
+        return f"{value} is not a whole number, and the archive cuts it to {int(value)}"
+    if data_type == "float":
+        return f"{value} has more than 4 decimals, and the archive cuts it to {int(value * FLOAT_SCALE) / FLOAT_SCALE}"
+    if value < 0:
+        return f"{value} is negative, and the archive keeps no such percentage"
+    return f"no fraction that the archive can keep reads back as {value}"
+
+
+def _a(data_type: str) -> str:
+    return f"{'an' if data_type[0] in 'aeiou' else 'a'} {data_type}"
+
+
+def shown(value: Any) -> str:
+    """A value of a column as JSON text, for people and for the ledger."""
+    if isinstance(value, str):
+        return value
+    if value is None or not math.isfinite(value):
+        return "null"
+    return _text(int(value) if value == int(value) and abs(value) < 2**53 else value)
+
+
+def same(left: pa.Array, right: pa.Array) -> pa.Array:
+    """Where two columns of one length hold the same values: numbers by value, JSON text whatever its blanks and order of keys."""
+    equal = pc.equal(left, right).fill_null(False)
+    if left.type == NUMBER or pc.all(equal).as_py():
+        return equal
+    pairs = zip(equal.to_pylist(), left.to_pylist(), right.to_pylist(), strict=True)
+    return _mask([known or same_json(one, other) for known, one, other in pairs])
+
+
+def same_json(left: str | None, right: str | None) -> bool:
+    """Whether two JSON texts say the same: blanks, the order of keys and the way a number is written do not count."""
+    if left is None or right is None:
+        return left is right
+    return left == right or _alike(_decode(left), _decode(right))
+
+
+def _alike(left: Any, right: Any) -> bool:
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_alike(value, right[name]) for name, value in left.items())
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_alike, left, right))
+    return isinstance(left, bool) is isinstance(right, bool) and bool(left == right)
