@@ -1,0 +1,149 @@
+"""A server that takes line protocol, over influxdb-client: one request at a time, tried again where that may help."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from threading import Event
+from typing import Any, Final, TypeVar
+
+from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+from esmond_etl import SinkError, StoppedError, Traffic
+from esmond_etl_influxdb.answers import Failed, failed
+
+T = TypeVar("T")
+
+#: A server that asks to be left alone for longer than this is not waited for; nor is a pause of our own any longer, s.
+_LONGEST_WAIT: Final = 600
+_LONGEST_PAUSE: Final = 60
+
+
+class Refused(Exception):
+    """The server will not have these lines, or not so many at once (413)."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"{status}: {reason}")
+        self.status, self.reason = status, reason
+
+
+@dataclass
+class Server:
+    """One server and a place in it. Requests fail with a SinkError that names its URL, its reason, and the option that is wrong."""
+
+    client: Any  #: InfluxDBClient, without retries of its own
+    url: str
+    org: str
+    bucket: str
+    old: bool  #: InfluxDB 1.8: the bucket is a database and perhaps a retention policy
+    retries: int
+    backoff: float  #: s
+    timeout: float  #: s
+    compress: bool
+    stop: Event
+    traffic: Traffic
+
+    def __post_init__(self) -> None:
+        from influxdb_client import WriteService
+        from influxdb_client.rest import ApiException
+
+        self._write = WriteService(self.client.api_client).post_write
+        self._api_exception: type[Exception] = ApiException
+
+    def write(self, lines: bytes) -> None:
+        """Returns once the server has acknowledged all of `lines`; raises Refused if they will not do."""
+        body = gzip.compress(lines, 1) if self.compress else lines
+        options = {"content_encoding": "gzip"} if self.compress else {}
+        try:
+            self._patiently(lambda: self._write(self.org, self.bucket, body, precision="s", **options), "/api/v2/write", len(body))
+        except Failed as error:
+            if error.of_lines:
+                raise Refused(error.status, error.reason) from None
+            raise SinkError(str(error)) from None
+
+    @contextmanager
+    def query(self, flux: str) -> Iterator[Iterator[list[str]]]:
+        """The rows of CSV that a Flux query answers, headings among them, while the context lasts."""
+        from influxdb_client import Dialect
+        from influxdb_client.client.flux_table import CSVIterator
+
+        dialect = Dialect(header=True, delimiter=",", annotations=[], comment_prefix="#", date_time_format="RFC3339")
+        ask = self.client.query_api().query_raw
+        with self._reading(lambda: ask(flux, org=self.org, dialect=dialect), "/api/v2/query") as response:
+            yield CSVIterator(response)
+
+    @contextmanager
+    def get(self, path: str, params: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
+        """The lines of the answer to a GET, while the context lasts."""
+        api = self.client.api_client
+        headers = {**api.default_headers, "Accept": "application/json"}
+        query = [(name, str(value)) for name, value in params.items()]
+
+        def ask() -> Any:
+            return api.rest_client.GET(self.url + path, headers=headers, query_params=query, _preload_content=False)
+
+        with self._reading(ask, path) as response:
+            yield _lines(response)
+
+    @cached_property
+    def is_victoria_metrics(self) -> bool:
+        """Whether it is VictoriaMetrics, which keeps numbers alone, and is asked in another way."""
+        if self.old:
+            return False
+        try:
+            with self.get("/health", {}) as lines:
+                return b"".join(lines).strip() == b"OK"
+        except SinkError:
+            return False
+
+    @contextmanager
+    def _reading(self, ask: Callable[[], Any], path: str) -> Iterator[Any]:
+        try:
+            response = self._patiently(ask, path)
+        except Failed as error:
+            raise SinkError(str(error)) from None
+        try:
+            yield response
+        except (HTTPError, OSError) as error:
+            raise SinkError(f"{self.url}{path}: the answer broke off: {error}") from None
+        finally:
+            response.close()
+
+    def _patiently(self, exchange: Callable[[], T], path: str, size: int = 0) -> T:
+        """What `exchange` answers, tried again a few times; Failed if it came to nothing."""
+        for attempt in range(self.retries + 1):
+            if self.stop.is_set():
+                break
+            try:
+                self.traffic.count(sent=size)
+                return self._exchanged(exchange, self.url + path)
+            except Failed as error:
+                if not error.passes or attempt == self.retries or error.wait > _LONGEST_WAIT:
+                    raise
+                pause = min(_LONGEST_PAUSE, self.backoff * 2**attempt * random.uniform(1, 2))
+                self.stop.wait(max(error.wait, pause))
+        raise StoppedError("told to stop")
+
+    def _exchanged(self, exchange: Callable[[], T], url: str) -> T:
+        try:
+            return exchange()
+        except self._api_exception as error:
+            raise failed(error, url, self.old) from None
+        except ReadTimeoutError:
+            raise Failed(f"{url}: no answer within {self.timeout:g} s") from None
+        except (HTTPError, OSError) as error:
+            raise Failed(f"{url}: {' '.join(str(error).split())}") from None
+
+
+def _lines(response: Any) -> Iterator[bytes]:
+    """The lines of a body, as they come."""
+    rest = b""
+    for piece in response.stream(65536, decode_content=True):
+        *whole, rest = (rest + piece).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest
