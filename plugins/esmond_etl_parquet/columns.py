@@ -1,0 +1,240 @@
+"""What the files look like: columns, their types and encodings, and the Arrow arrays that fill them."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any, Final, Literal, get_args
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from esmond_etl import JSON_TEXT, NUMBER, TS, Batch, Metadata, Reject, Series
+from esmond_etl.batch import json_column, number_column, text_column
+from esmond_etl_parquet import histograms, typed
+from esmond_etl_parquet.typed import Typed
+
+#: Rows that fill a row group.
+GROUP_ROWS: Final = 65536
+
+#: What a file is made for: numbers, histograms that can be queried, JSON text; or one of these with a typed column beside it.
+Kind = Literal["number", "map", "json"] | Typed
+
+_TYPED: Final[tuple[Typed, ...]] = get_args(Typed)
+
+VAL: Final[dict[Kind, pa.DataType]] = {
+    "number": NUMBER,
+    "map": pa.map_(pa.string(), pa.int64()),
+    "json": JSON_TEXT,
+    "delays": pa.map_(pa.string(), pa.int64()),
+    "hops": JSON_TEXT,
+    "traces": JSON_TEXT,
+    "intervals": JSON_TEXT,
+    "streams": JSON_TEXT,
+}
+
+#: How people are told of it.
+NOUNS: Final[dict[Kind, str]] = {
+    "number": "numbers",
+    "map": "histograms as maps",
+    "delays": "histograms as maps and delays",
+    **dict.fromkeys(("json", "hops", "traces", "intervals", "streams"), "JSON text"),
+}
+
+#: What is said of every datapoint of a series: dictionaries, for they hardly ever change from one row to the next.
+SUBJECT: Final = (
+    "metadata_key",
+    "source",
+    "destination",
+    "measurement_agent",
+    "tool_name",
+    "input_source",
+    "input_destination",
+    "parameters",
+)
+
+#: What no row is without; to say so makes files smaller and quicker to write.
+_ALWAYS: Final = frozenset({"ts", "metadata_key", "parameters"})
+
+_TEXT: Final = pa.dictionary(pa.int32(), pa.string())
+
+
+def _schema(kind: Kind) -> pa.Schema:
+    beside = [(kind, typed.TYPES[kind])] if kind in _TYPED else []
+    fields = [("ts", TS), ("val", VAL[kind]), *beside, *((name, _TEXT) for name in SUBJECT)]
+    return pa.schema([pa.field(name, type_, name not in _ALWAYS) for name, type_ in fields])
+
+
+SCHEMAS: Final[dict[Kind, pa.Schema]] = {kind: _schema(kind) for kind in VAL}
+
+
+def _encodings(kind: Kind) -> dict[str, str]:
+    is_map = pa.types.is_map(VAL[kind])
+    val = dict.fromkeys(("val.key_value.key", "val.key_value.value") if is_map else ("val",), "PLAIN")
+    return {"ts": "DELTA_BINARY_PACKED", **val, **(typed.ENCODINGS[kind] if kind in _TYPED else {})}
+
+
+_ENCODINGS: Final[dict[Kind, dict[str, str]]] = {kind: _encodings(kind) for kind in VAL}
+
+_DICTIONARIES: Final[dict[Kind, list[str]]] = {
+    kind: [*SUBJECT, *(typed.DICTIONARIES[kind] if kind in _TYPED else [])] for kind in VAL
+}
+
+#: A page a column and row group: the smaller ones that newer versions of Arrow make cost a fifth of the writing.
+_PAGES: Final[dict[str, Any]] = (
+    {"max_rows_per_page": GROUP_ROWS} if "max_rows_per_page" in signature(pq.ParquetWriter).parameters else {}
+)
+
+
+def writer(path: str, kind: Kind) -> pq.ParquetWriter:
+    """A writer of a new local file."""
+    return pq.ParquetWriter(
+        path,
+        SCHEMAS[kind],
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=_DICTIONARIES[kind],
+        column_encoding=_ENCODINGS[kind],
+        write_statistics=["ts", "metadata_key"],  # those of the other dictionaries cost as much as the rest of the writing
+        write_batch_size=16384,
+        **_PAGES,
+    )
+
+
+def restored(batch: pa.RecordBatch, kind: Kind) -> pa.RecordBatch:
+    """Rows read from a file, to be written again: a file has milliseconds, for Parquet knows no seconds."""
+    return pa.RecordBatch.from_arrays(
+        [batch.column(name).cast(SCHEMAS[kind].field(name).type) for name in SCHEMAS[kind].names], schema=SCHEMAS[kind]
+    )
+
+
+def kind_of(schema: pa.Schema) -> Kind | None:
+    """What a file of that schema is made for; None if it is none of ours."""
+    found = schema.field("val").type if "val" in schema.names else None
+    beside = next((kind for kind in _TYPED if kind in schema.names), None)
+    if beside is not None:
+        return beside if VAL[beside] == found else None
+    return next((kind for kind, val in VAL.items() if val == found), None)
+
+
+def subject_values(metadata: Metadata) -> tuple[str | None, ...]:
+    """The values of the `SUBJECT` columns for every datapoint under `metadata`."""
+    return (
+        metadata.key,
+        metadata.source,
+        metadata.destination,
+        metadata.measurement_agent,
+        metadata.tool_name,
+        metadata.input_source,
+        metadata.input_destination,
+        msgspec.json.encode(dict(metadata.parameters)).decode(),
+    )
+
+
+def subject_columns(subjects: Sequence[tuple[str | None, ...]], runs: pa.Array) -> Iterator[pa.DictionaryArray]:
+    """The `SUBJECT` columns of rows that belong to `subjects[runs[row]]`."""
+    rows: dict[tuple[int, ...], pa.Array] = {tuple(range(len(subjects))): runs}  # many columns change from row to row as others do
+    for values in zip(*subjects, strict=True):
+        places: dict[str, int] = {}
+        codes = tuple(-1 if value is None else places.setdefault(value, len(places)) for value in values)
+        if codes not in rows:
+            rows[codes] = _nullable(codes).take(runs)
+        yield pa.DictionaryArray.from_arrays(rows[codes], text_column(list(places)), safe=False)
+
+
+_ZERO: Final = pa.scalar(0, pa.int32())  # a plain 0 would make Arrow import pandas where that is installed
+
+
+def _nullable(codes: Sequence[int]) -> pa.Array:
+    column = int_column(codes)
+    return pc.if_else(pc.less(column, _ZERO), pa.scalar(None, pa.int32()), column) if -1 in codes else column
+
+
+def beside(kind: Kind, val: pa.Array, widths: Sequence[float], runs: pa.Array) -> list[pa.Array]:
+    """The column beside `val`, if there is one; `widths[runs[row]]` is how wide a bucket of that row is, ms."""
+    if kind == "delays":
+        return [typed.delays(val, number_column(array("d", widths)).take(runs))]
+    return [typed.lists(kind, val)] if kind in typed.LISTS else []
+
+
+def int_column(values: Sequence[int]) -> pa.Array:
+    """Whole numbers as int32; `pa.array` would import pandas where that is installed."""
+    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(array("i", values))])
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a batch became: the `ts` and `val` columns of a file, and what could not be converted."""
+
+    ts: pa.Array
+    val: pa.Array
+    rejected: list[Reject]
+
+
+def natural_kind(batch: Batch, histograms: Kind, lists: bool) -> Kind:
+    """What a file is made for where nothing has been written yet."""
+    val = batch.val.type
+    if batch.series.data_type == "histogram" and (pa.types.is_map(val) or val == JSON_TEXT):
+        return "map" if histograms == "delays" and not typed.of_delays(batch.series) else histograms
+    if pa.types.is_integer(val) or pa.types.is_floating(val) or pa.types.is_decimal(val):
+        return "number"
+    return (typed.typed(batch.series) if lists else None) or "json"
+
+
+def convert(batch: Batch, kind: Kind) -> Converted:
+    """The batch's columns as `kind` has them; a histogram that is none is rejected. Raises ValueError if nothing can be converted."""
+    val = batch.val
+    if val.type == VAL[kind]:
+        return Converted(batch.ts, val, [])
+    if kind == "number":
+        return Converted(batch.ts, val.cast(NUMBER), [])
+    if pa.types.is_map(VAL[kind]):
+        return _histograms(batch)
+    return Converted(batch.ts, json_texts(val), [])
+
+
+def _histograms(batch: Batch) -> Converted:
+    if not batch.is_json:
+        return Converted(batch.ts, batch.val.cast(VAL["map"]), [])
+    try:
+        return Converted(batch.ts, histograms.opened(batch), [])
+    except (ValueError, OverflowError):
+        good, rejected = _sorted_out(batch)
+        return Converted(good.ts, good.opened().val, rejected)
+
+
+def _sorted_out(batch: Batch) -> tuple[Batch, list[Reject]]:
+    """The histograms that can be opened, and the others."""
+    good, rejected = bytearray(), []
+    for row in range(len(batch)):
+        one = Batch(batch.series, batch.points.slice(row, 1))
+        try:
+            one.opened()
+            good.append(1)
+        except (ValueError, OverflowError) as error:
+            good.append(0)
+            rejected.append(Reject(batch.series, one.seconds[0], one.val[0].as_py(), str(error)))
+    mask = pa.Array.from_buffers(pa.uint8(), len(good), [None, pa.py_buffer(bytes(good))]).cast(pa.bool_())
+    return batch.filter(mask), rejected
+
+
+def json_texts(val: pa.Array) -> pa.Array:
+    """Opened values as their JSON texts: a map as an object."""
+    if val.type == JSON_TEXT:
+        return val
+    if pa.types.is_string(val.type) or pa.types.is_large_string(val.type) or isinstance(val, pa.ExtensionArray):
+        return (val.storage if isinstance(val, pa.ExtensionArray) else val).cast(JSON_TEXT)
+    values: list[Any] = val.to_pylist()
+    if pa.types.is_map(val.type):
+        values = [None if value is None else dict(value) for value in values]
+    encode = msgspec.json.Encoder().encode
+    return json_column([encode(value) for value in values])
+
+
+def readable(series: Series, ts: pa.Array, val: pa.Array) -> Batch:
+    """Columns of a file as a batch such as a source gives: numbers, or JSON text."""
+    return Batch.of(series, ts, val if val.type == NUMBER else json_texts(val))

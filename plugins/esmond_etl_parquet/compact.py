@@ -1,0 +1,137 @@
+"""Many small files of one day merged into few: the same rows, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from esmond_etl import Interval
+from esmond_etl_parquet import columns, files
+from esmond_etl_parquet.columns import GROUP_ROWS, Kind
+from esmond_etl_parquet.files import DAY, Part, Shelf
+from esmond_etl_parquet.partitions import GROUP_BYTES
+from esmond_etl_parquet.tree import Change, Tree, sync_all
+
+#: Files of one event type, summary and day that are left alone.
+FEW: Final = 2
+
+#: How often a day is begun anew because it changed while its files were being merged.
+TRIES: Final = 5
+
+
+class Compacted(NamedTuple):
+    """What became of one event type, summary and day."""
+
+    folder: str
+    before: int  #: files
+    after: int
+
+
+class _Mergeable(NamedTuple):
+    part: Part
+    identity: tuple[int, int]  # size and mtime: another content has others
+    keys: frozenset[str]
+    kind: Kind
+
+
+def compact(tree: Tree) -> Iterator[Compacted]:
+    """What became of every day that had more than two files: it has one or two now, with the same rows.
+
+    May be killed at any moment; readers and sinks may be at work. A day that other processes keep changing stays for the next time.
+    """
+    for shelf in files.shelves(tree):
+        for day in shelf.days(tree, Interval(-(1 << 62), 1 << 62)):
+            result = _compact_day(tree, shelf, day)
+            if result is not None:
+                yield result
+
+
+def _compact_day(tree: Tree, shelf: Shelf, day: int) -> Compacted | None:
+    for _ in range(TRIES):
+        with suppress(FileNotFoundError):  # replaced just now, by a sink
+            found = _mergeable(tree, shelf, day)
+            chosen = _choose(found)
+            if len(chosen) < 2:
+                return None
+            merged = _merge(tree, chosen)
+            with tree.exclusive():
+                now = _identities(tree, shelf, day)
+                if all(now.get(each.part.name) == each.identity for each in chosen):
+                    gone = [Change(each.part.path, None) for each in chosen]
+                    tree.commit([*gone, Change(f"{shelf.day(day)}/{_name(chosen)}", merged)])
+                    return Compacted(shelf.day(day), len(found), len(found) - len(chosen) + 1)
+    return None
+
+
+def _identities(tree: Tree, shelf: Shelf, day: int) -> dict[str, tuple[int, int]]:
+    return {info.base_name: (info.size or 0, info.mtime_ns or 0) for info in tree.files(shelf.day(day))}
+
+
+def _mergeable(tree: Tree, shelf: Shelf, day: int) -> list[_Mergeable]:
+    """The sink's own files of a day, of one group of series after the other."""
+    identities = _identities(tree, shelf, day)
+    if len(identities) <= FEW:
+        return []
+    found = []
+    for part in files.parts(tree, shelf, day, Interval(day * DAY, day * DAY + DAY)):
+        with tree.input(part.path) as stream, pq.ParquetFile(stream) as file:
+            keys, kind = files.keys_in(file), columns.kind_of(file.schema_arrow)
+        if keys is not None and kind is not None and part.name in identities:
+            found.append(_Mergeable(part, identities[part.name], keys, kind))
+    return sorted(found, key=lambda each: (each.part.group, each.part.interval))
+
+
+def _choose(found: list[_Mergeable]) -> list[_Mergeable]:
+    """All, or all but one that is so large that it is not worth writing again."""
+    if len(found) <= FEW or len({each.kind for each in found}) > 1:
+        return []
+    largest = max(found, key=lambda each: each.identity[0])
+    rest = [each for each in found if each is not largest]
+    return rest if sum(each.identity[0] for each in rest) * 2 < largest.identity[0] else found
+
+
+def _name(merged: list[_Mergeable]) -> str:
+    intervals = [each.part.interval for each in merged]
+    covered = Interval(min(each.start for each in intervals), max(each.end for each in intervals))
+    return files.name_of(covered, files.group_of(frozenset().union(*(each.keys for each in merged))), fresh=True)
+
+
+def _merge(tree: Tree, chosen: list[_Mergeable]) -> str:
+    """A durable local file with the rows of all."""
+    target = tree.scratch()
+    kind = chosen[0].kind
+    with columns.writer(target, kind) as writer:
+        for table in _gathered(_batches(tree, chosen)):
+            writer.write_table(table.cast(columns.SCHEMAS[kind]), row_group_size=GROUP_ROWS)
+        writer.add_key_value_metadata(files.footer(frozenset().union(*(each.keys for each in chosen))))
+    sync_all([target])
+    return target
+
+
+def _batches(tree: Tree, chosen: list[_Mergeable]) -> Iterator[pa.RecordBatch]:
+    for each in chosen:
+        with tree.input(each.part.path) as stream, pq.ParquetFile(stream) as file:
+            yield from (columns.restored(batch, each.kind) for batch in file.iter_batches(GROUP_ROWS // 8, use_threads=False))
+
+
+def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The rows of `batches`, as much as fills a row group at a time, those of a series together."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(map(len, waiting)) >= GROUP_ROWS or sum(each.nbytes for each in waiting) >= GROUP_BYTES:
+            yield _sorted(waiting)
+            waiting = []
+    if waiting:
+        yield _sorted(waiting)
+
+
+def _sorted(batches: list[pa.RecordBatch]) -> pa.Table:
+    table = pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+    keys = pa.table({"key": table.column("metadata_key").cast(pa.string()), "ts": table.column("ts")})
+    return table.take(pc.sort_indices(keys, [("key", "ascending"), ("ts", "ascending")]))

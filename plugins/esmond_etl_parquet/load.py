@@ -1,0 +1,259 @@
+"""One task on its way into the tree."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from esmond_etl import Batch, Interval, Load, Receipt, Reject, Series, SinkError, Task
+from esmond_etl_parquet import catalog, columns, files
+from esmond_etl_parquet.columns import GROUP_ROWS, VAL, Kind
+from esmond_etl_parquet.files import DAY, Part, Shelf
+from esmond_etl_parquet.partitions import GROUP_BYTES, Partition, Subjects
+from esmond_etl_parquet.tree import Change, Tree, sentence, spoken, sync_all
+
+#: Bytes of rows that wait in memory, at most, for all partitions of a load.
+BUFFERED: Final = 24 << 20
+
+#: Files that are open for writing at once, at most.
+OPEN_FILES: Final = 32
+
+
+_MIN_MAX: Final = pc.get_function("min_max")  # called so it takes half the time
+
+
+@dataclass
+class Days:
+    """The partitions of one shelf."""
+
+    shelf: Shelf
+    kinds: dict[int, Kind] = field(default_factory=dict)  #: by the Arrow type that `val` has in a batch
+    partitions: dict[int, Partition] = field(default_factory=dict)  #: by day
+
+
+@dataclass
+class Lane:
+    """One series on its way, with what need not be asked again for every batch."""
+
+    series: Series
+    number: int  #: of its subject
+    days: Days
+    rows: int = 0
+    first: int | None = None  #: ts of its earliest datapoint, and of its latest
+    last: int | None = None
+
+
+class _ByShelf(dict[Shelf, Days]):
+    def __missing__(self, shelf: Shelf) -> Days:
+        return self.setdefault(shelf, Days(shelf))
+
+
+class ParquetLoad(Load):
+    """Rows gathered by shelf and day; at commit each becomes one file that takes the place of what was there before."""
+
+    def __init__(self, tree: Tree, groups: files.Groups, task: Task, kind: Callable[[Batch], Kind]) -> None:
+        """`kind` answers what `val` is in the files that a batch belongs to; raises SinkError if it cannot go there."""
+        self.tree, self.task, self._groups, self._kind = tree, task, groups, kind
+        self._days = _ByShelf()
+        self._subjects = Subjects()
+        self._lanes: dict[int, Lane] = {}  # by identity: much cheaper to look up, and mostly found
+        self._by_series: dict[Series, Lane] = {}
+        self._ended: set[Series] = set()
+        self._rejected: list[Reject] = []
+        self._buffered = 0
+        self._spill: IO[bytes] | None = None
+        self._lock = threading.Lock()
+        self._published = False
+
+    def write(self, batch: Batch) -> None:
+        """Take `batch`; raises SinkError if it cannot be kept."""
+        try:
+            lane = self._lanes.get(id(batch.series)) or self._lane(batch.series)
+            ts, val = batch.ts, batch.val
+            kind = lane.days.kinds.get(val.type.id) or self._learn(lane, batch)
+            if val.type != VAL[kind]:
+                converted = columns.convert(batch, kind)
+                ts, val = converted.ts, converted.val
+                self._rejected += converted.rejected
+            if len(ts):
+                moments = _moments(batch.series, ts, self.task.interval)
+                with self._lock:
+                    self._take(lane, kind, moments, ts, val)
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise sentence(SinkError, error, self.tree.shown, batch.series) from error
+
+    def _lane(self, series: Series) -> Lane:
+        with self._lock:
+            lane = self._by_series.get(series)
+            if lane is None:
+                number = self._subjects.number(series.metadata)
+                lane = self._by_series[series] = self._lanes[id(series)] = Lane(series, number, self._days[Shelf.of(series)])
+            return lane
+
+    def _learn(self, lane: Lane, batch: Batch) -> Kind:
+        kind = lane.days.kinds[batch.val.type.id] = self._kind(batch)
+        return kind
+
+    def _take(self, lane: Lane, kind: Kind, moments: memoryview, ts: pa.Array, val: pa.Array) -> None:
+        """Give every day its rows."""
+        first, last, end = moments[0], moments[-1], len(moments)
+        lane.rows += end
+        lane.first = first if lane.first is None else min(first, lane.first)
+        lane.last = last if lane.last is None else max(last, lane.last)
+        if first // DAY == last // DAY:
+            self._add(lane, kind, first // DAY, ts, val)
+            return
+        start = 0
+        while start < end:
+            day = moments[start] // DAY
+            stop = bisect_left(moments, (day + 1) * DAY, start)
+            self._add(lane, kind, day, _piece(ts, start, stop), _piece(val, start, stop))
+            start = stop
+
+    def _add(self, lane: Lane, kind: Kind, day: int, ts: pa.Array, val: pa.Array) -> None:
+        partition = lane.days.partitions.get(day)
+        if partition is None:
+            partition = lane.days.partitions[day] = Partition(kind, lane.series.event_type, self.tree.scratch())
+        if partition.rows.count + len(ts) > GROUP_ROWS or partition.rows.bytes >= GROUP_BYTES:
+            self._relieve(partition)
+        self._buffered += partition.rows.add(lane.number, ts, val)
+        if self._buffered > BUFFERED:
+            for each in self._partitions():
+                self._put_by(each)
+
+    def _partitions(self) -> Iterator[Partition]:
+        return (partition for days in self._days.values() for partition in days.partitions.values())
+
+    def _relieve(self, partition: Partition) -> None:
+        if partition.writer is None and sum(each.writer is not None for each in self._partitions()) >= OPEN_FILES:
+            self._put_by(partition)
+        else:
+            self._buffered -= partition.rows.bytes
+            partition.write_group(self._subjects)
+
+    def _put_by(self, partition: Partition) -> None:
+        if partition.rows.count:
+            self._buffered -= partition.rows.bytes
+            self._spill = self._spill or self.tree.spill()
+            partition.put_by(self._spill)
+
+    def end(self, series: Series) -> None:
+        """All of `series` has come: what the tree has of it in the task's interval is to be replaced."""
+        with self._lock:
+            self._ended.add(series)
+
+    def commit(self) -> Receipt:
+        """Put the files into place; returns once they are durable there. Raises SinkError if that fails."""
+        seen = {series: catalog.Seen(lane.rows, lane.first, lane.last) for series, lane in self._by_series.items()}
+        unended = seen.keys() - self._ended
+        if unended:
+            raise SinkError(f"{min(map(str, unended))} was written to, but has not ended: it may lack datapoints")
+        with spoken(SinkError, self.tree.shown):
+            new = self._finish_files()
+            with self.tree.exclusive():
+                changes = self._replacements(new)
+                changes += catalog.update(self.tree, self._ended, seen)
+                self._published = True
+                self.tree.commit(changes)
+        self._forget()
+        return Receipt(written=sum(each.rows for each in seen.values()), rejected=self._rejected)
+
+    def _finish_files(self) -> dict[tuple[Shelf, int], str]:
+        """Every partition as a durable local file."""
+        keys = self._keys()
+        finished = {}
+        for shelf, days in self._days.items():
+            for day, partition in days.partitions.items():
+                if partition.finish(self._subjects, keys[shelf], self._spill):
+                    finished[shelf, day] = partition.path
+        sync_all(finished.values())
+        return finished
+
+    def _keys(self) -> dict[Shelf, set[str]]:
+        """By shelf, the metadata keys whose datapoints are replaced."""
+        keys: dict[Shelf, set[str]] = defaultdict(set)
+        for series in self._ended:
+            keys[Shelf.of(series)].add(series.metadata.key)
+        return keys
+
+    def _replacements(self, new: dict[tuple[Shelf, int], str]) -> list[Change]:
+        """What a commit has to do: of each day first take the earlier rows away, then bring the new ones."""
+        changes: list[Change] = []
+        for shelf, keys in self._keys().items():
+            days = {day for new_shelf, day in new if new_shelf == shelf}
+            for day in sorted(days.union(shelf.days(self.tree, self.task.interval))):
+                changes += self._replacement(shelf, day, keys, new.get((shelf, day)))
+        return changes
+
+    def _replacement(self, shelf: Shelf, day: int, keys: set[str], staged: str | None) -> list[Change]:
+        interval = self.task.interval.intersection(Interval(day * DAY, day * DAY + DAY))
+        group = files.group_of(keys)
+        parts = [part for part in files.parts(self.tree, shelf, day, interval) if self._groups.may_concern(part, keys)]
+        same = next((part for part in parts if staged and (part.interval, part.group) == (interval, group)), None)
+        away = [change for part in parts if part is not same for change in self._away(part, interval, keys)]
+        if not staged:
+            return away
+        if same and not away:
+            return [Change(same.path, staged)]
+        # rows that come from another file go to a name that no reader can have listed together with that file
+        gone = [Change(same.path, None)] if same else []
+        return [*away, *gone, Change(f"{shelf.day(day)}/{files.name_of(interval, group, bool(away))}", staged)]
+
+    def _away(self, part: Part, interval: Interval, keys: set[str]) -> Iterator[Change]:
+        target = self.tree.scratch()
+        left = files.take_out(self.tree, part, keys, interval, target)
+        if left.dropped and left.rows:
+            sync_all([target])
+        if not left.rows:
+            yield Change(part.path, None)
+        elif left.dropped and self.tree.swaps:  # whoever listed the old file must not find other rows under its name
+            yield Change(part.path, None)
+            yield Change(f"{part.folder}/{files.name_of(part.interval, part.group, fresh=True)}", target)
+        elif left.dropped:
+            yield Change(part.path, target)
+
+    def rollback(self) -> None:
+        """Remove what has been staged."""
+        self._forget()
+
+    def _forget(self) -> None:
+        with self._lock:
+            for partition in self._partitions():
+                if partition.writer is not None:
+                    partition.writer.close()
+                if not self._published:
+                    Path(partition.path).unlink(missing_ok=True)
+            self._days.clear()
+            if self._spill is not None:
+                self._spill.close()
+                self._spill = None
+
+
+def _moments(series: Series, ts: pa.Array, interval: Interval) -> memoryview:
+    """The Unix seconds of `ts`, without a copy; raises SinkError if they are out of order or not in `interval`."""
+    moments = memoryview(ts.buffers()[1]).cast("b").cast("q")[ts.offset : ts.offset + len(ts)]
+    first, last, extremes = moments[0], moments[-1], _MIN_MAX.call([ts])
+    if extremes["min"].value != first or extremes["max"].value != last or ts.null_count:
+        raise SinkError(f"{series}: datapoints out of order: a transform must keep them oldest first")
+    if first < interval.start or last >= interval.end:
+        outside = first if first < interval.start else last
+        raise SinkError(
+            f"{series} at {outside}: not in the task's interval {interval}: a transform must not move it out of its window"
+        )
+    return moments
+
+
+def _piece(column: pa.Array, start: int, end: int) -> pa.Array:
+    """Some rows of a column; a copy where they are few, lest they keep all the others in memory."""
+    if end - start == len(column):
+        return column
+    piece = column.slice(start, end - start)
+    return piece if len(piece) * 2 > len(column) else pa.concat_arrays([piece])

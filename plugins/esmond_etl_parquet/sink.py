@@ -1,0 +1,92 @@
+"""The Parquet sink."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+from pydantic import Field, PrivateAttr
+
+from esmond_etl import Batch, Context, Interval, Load, Series, Sink, SinkError, Task
+from esmond_etl_parquet import columns, files, reading
+from esmond_etl_parquet.columns import Kind
+from esmond_etl_parquet.files import Shelf
+from esmond_etl_parquet.load import ParquetLoad
+from esmond_etl_parquet.tree import Tree, spoken, without_secrets
+
+
+class ParquetSink(Sink):
+    """Parquet files for analytics: `event_type=throughput/summary=base/date=2014-03-01/*.parquet` under `path`.
+
+    Columns: `ts` (UTC, seconds); `val` (a number; for histograms a map<string, int64> of counts by bucket; for everything else the
+    value's JSON text); beside it, where there is something to open, `hops` (packet-trace), `traces` (packet-trace-multi), `intervals`
+    (subintervals), `streams` (subintervals of streams), `delays` (histograms of delays, if asked for): typed lists; `metadata_key`,
+    `source`, `destination`, `measurement_agent`, `tool_name`, `input_source`, `input_destination` (texts); `parameters` (JSON text: all
+    other metadata). The event type, the summary (`base`, `average-86400`) and the date are in the folders' names. A folder keeps the
+    columns that it began with. `metadata/_table.pq` has a row for each metadata key.
+
+    A task is committed whole: its files are written aside and made durable, then a journal says what goes where, then that is carried
+    out. Killed before the journal, nothing has changed; killed after, the next run, source or `compact` carries it out to its end first.
+    In an object store, which has no rename, files are uploaded under `_staging/` and copied into place, where an object
+    appears whole or not at all; processes take turns there by small objects that all of them see.
+    """
+
+    place: ClassVar[tuple[str, ...]] = ("path",)
+
+    example: ClassVar[str] = """
+        [[sink]]
+        type = "parquet"
+        path = "out/"
+    """
+
+    path: str = Field(description="folder, or URL of one in an object store", examples=["out/", "s3://bucket/measurements"])
+    histograms: Literal["map", "delays", "json"] = Field(
+        "map",
+        description="as maps; as maps, with a list of delays in milliseconds beside them; or as JSON text, byte for byte",
+    )
+    lists: bool = Field(True, description="whether packet traces and subintervals have typed lists beside their JSON text")
+
+    _tree: Tree = PrivateAttr()
+    _groups: files.Groups = PrivateAttr()
+    _kinds: dict[Shelf, Kind] = PrivateAttr()
+    _lock: threading.Lock = PrivateAttr()
+
+    def open(self, context: Context) -> None:
+        """Make the folder if need be; finish, or clear away, what a killed run left there."""
+        with spoken(SinkError, without_secrets(self.path)):
+            self._tree = Tree(self.path)
+            self._tree.open()
+        self._groups, self._kinds, self._lock = files.Groups(self._tree), {}, threading.Lock()
+
+    def close(self) -> None:
+        """Remove what was not committed."""
+        self._tree.close()
+
+    def begin(self, task: Task) -> Load:
+        """The way into the tree for one task."""
+        return ParquetLoad(self._tree, self._groups, task, self._kind)
+
+    def _kind(self, batch: Batch) -> Kind:
+        """What `val` is in the files that `batch` belongs to: what the first was, ever since; SinkError if it cannot become that."""
+        shelf = Shelf.of(batch.series)
+        wanted = columns.natural_kind(batch, self.histograms, self.lists)
+        with self._lock:
+            kind = self._kinds.get(shelf)
+            if kind is None:
+                with self._tree.exclusive():
+                    kind = self._kinds[shelf] = files.held_kind(self._tree, shelf) or wanted
+        if kind != wanted and columns.NOUNS[kind] != columns.NOUNS[wanted]:  # what has no list beside it goes on without
+            raise SinkError(
+                f"{batch.series}: {self._tree.shown}/{shelf.folder} holds {columns.NOUNS[kind]}, and this would be"
+                f" {columns.NOUNS[wanted]}: write to another path, or move that folder away"
+            )
+        return kind
+
+    def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
+        """What the tree holds of `series` in `interval`, oldest first.
+
+        Values are numbers or JSON text; the text of a histogram that is kept as a map equals what came as JSON, not byte for byte.
+        Raises SinkError if it cannot be read.
+        """
+        return reading.datapoints(self._tree, series, interval, SinkError)

@@ -1,0 +1,63 @@
+"""The Parquet source: what the sink wrote, to replay it or put it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from pydantic import Field, PrivateAttr
+
+from esmond_etl import Batch, Context, Interval, Series, Source, SourceError
+from esmond_etl_parquet import catalog, files, reading
+from esmond_etl_parquet.files import Shelf
+from esmond_etl_parquet.tree import Tree, spoken, without_secrets
+
+
+class ParquetSource(Source):
+    """What the Parquet sink wrote: every series with its metadata, for an archive or for another sink."""
+
+    place: ClassVar[tuple[str, ...]] = ("path",)
+
+    example: ClassVar[str] = """
+        [source]
+        type = "parquet"
+        path = "out/"
+    """
+
+    path: str = Field(description="folder, or URL of one in an object store", examples=["out/", "s3://bucket/measurements"])
+    event_types: list[str] | None = Field(None, description="only these event types; default: all")
+    summaries: list[str] = Field(["all"], description='which of them: "base", "average/86400" and the like, or "all"', min_length=1)
+
+    _tree: Tree = PrivateAttr()
+
+    def open(self, context: Context) -> None:
+        """Look whether it is there, whole: finish what a killed run was about to commit; raises SourceError if that is impossible."""
+        with spoken(SourceError, without_secrets(self.path)):
+            self._tree = Tree(self.path)
+            found = self._tree.names("")
+        if not found:
+            raise SourceError(f"{self._tree.shown}: there is nothing there: check `path`")
+        with spoken(SourceError, self._tree.shown, "a commit was cut off there, and cannot be finished from here"):
+            self._tree.finish()
+
+    def series(self, interval: Interval) -> Iterator[Series]:
+        """Every series of the table of metadata whose event type and summary have a folder for a day in `interval`."""
+        with spoken(SourceError, self._tree.shown):
+            held = {shelf for shelf in files.shelves(self._tree) if self._selects(shelf) and any(shelf.days(self._tree, interval))}
+            entries = list(catalog.entries(self._tree))
+        for entry in entries:
+            for series in entry.metadata.series():
+                if Shelf.of(series) in held:
+                    yield series
+
+    def _selects(self, shelf: Shelf) -> bool:
+        if self.event_types is not None and shelf.event_type not in self.event_types:
+            return False
+        return "all" in self.summaries or str(shelf.summary) in self.summaries
+
+    def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
+        """The datapoints of `series` in `interval`, oldest first: numbers, or JSON text (of a map: equal, not byte for byte).
+
+        Raises SourceError if any of them could not be read.
+        """
+        return reading.datapoints(self._tree, series, interval, SourceError)

@@ -1,0 +1,347 @@
+"""A tree of files, on this machine or in an object store, that changes by whole commits.
+
+Commits of all processes take turns: by a lock, or, in an object store, by tickets (`turns`). One goes like this:
+
+1. new contents are staged under `_staging/`, where no reader looks, and made durable;
+2. a journal there says which staged file goes where, and what is removed;
+3. the journal is carried out, each step atomic: a file is moved into place or removed, or, where several files of a folder change, a
+   staged folder takes the folder's place;
+4. the journal is removed.
+
+Killed before 2, the tree has not changed. Killed later, whoever commits or opens the tree next carries the journal out to its end
+before anything else changes: every step may be repeated.
+
+Object stores have no rename and no folders. What is uploaded appears there whole or not at all, and so does what is copied inside the
+store: in step 1 objects are uploaded under `_staging/`, the journal of step 2 is one small object, and to move is to copy an object
+into place (over the one that it replaces, if there is one) and then to remove the staged one. There, and in file systems where folders
+cannot take each other's place, files change one by one, and what takes rows away comes before what brings rows: for a
+moment a reader may miss rows, but it never sees a row twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import IO, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from esmond_etl import EsmondEtlError
+from esmond_etl_parquet import exchange
+from esmond_etl_parquet.turns import Turns, clear_dead, locked, new_owner, new_scratch, scratches
+
+STAGING = "_staging"
+
+
+class Change(NamedTuple):
+    """One step of a commit."""
+
+    path: str  #: in the tree
+    staged: str | None  #: local file with its new content; None to remove it
+
+    @property
+    def folder(self) -> str:
+        """Where in the tree it changes something."""
+        return self.path.rpartition("/")[0]
+
+
+class _Step(NamedTuple):
+    """One line of a journal."""
+
+    path: str
+    staged: str | None  # None to remove it
+    inode: int | None = None  # of a staged folder, which is to take the place of the folder at `path`
+
+
+class Tree:
+    """The tree at `url`: a local path, or the URL of an object store (`s3://`, `gs://`, `hdfs://`)."""
+
+    def __init__(self, url: str) -> None:
+        """Look it up; raises OSError where that is impossible."""
+        self.shown = without_secrets(url)  #: for people
+        try:
+            self.fs, root = pafs.FileSystem.from_uri(url if "://" in url else str(Path(url).absolute()))
+        except (OSError, pa.ArrowException) as problem:
+            raise OSError(str(problem).replace(url, self.shown)) from None
+        self.root = root.rstrip("/")
+        self.is_local = isinstance(self.fs, pafs.LocalFileSystem)
+        self._numbers = count()
+        self._turn = threading.Lock()
+        self._owner = new_owner()
+        self._turns = None if self.is_local else Turns(self.fs, self._at(STAGING), self._owner)
+        self._alive = -1  # a file descriptor: its lock says that this process lives
+        self._scratch = ""
+        self._trash: list[str] = []  # folders that were replaced: readers may still be listing them
+        self._swaps: bool | None = None  # whether folders can take each other's place; None: not tried yet
+
+    def open(self) -> None:
+        """Get ready to write: finish what a killed process had begun to commit, clear away what it had not."""
+        if self.is_local:
+            Path(self._at(STAGING)).mkdir(parents=True, exist_ok=True)
+            with self.exclusive():
+                self._scratch = self._at(f"{STAGING}/{self._owner}")
+                Path(self._scratch).mkdir()
+                self._alive = locked(Path(self._scratch))
+                self._clear_leftovers()
+        else:
+            self._scratch, self._alive = new_scratch(self._owner)
+            with self.exclusive():
+                self._clear_uploads()
+
+    def finish(self) -> None:
+        """If a process was killed halfway through a commit, carry that out to its end: readers see all of it then."""
+        if any(self._journals()):
+            with self.exclusive():
+                self._empty_trash()
+
+    def _clear_leftovers(self) -> None:
+        clear_dead(folder for folder in Path(self._at(STAGING)).iterdir() if folder.name != self._owner and folder.is_dir())
+        for folder in self._aside.glob("*.folder"):
+            if not Path(self._at(f"{STAGING}/{folder.name.rpartition('.')[0].rpartition('.')[0]}")).exists():
+                shutil.rmtree(folder)
+        self._tidy_aside()
+
+    def _clear_uploads(self) -> None:
+        """Only who has its turn uploads anything: what there is now was left behind."""
+        clear_dead(folder for folder in scratches() if folder.name != Path(self._scratch).name)
+        for info in self.files(STAGING):
+            if info.type == pafs.FileType.Directory:
+                self.fs.delete_dir(info.path)
+
+    @property
+    def _aside(self) -> Path:
+        """Beside the tree: there a folder may hold files with the names that they will have in it, for no reader of it sees them."""
+        root = Path(self.root)
+        return root.parent / f".{root.name}.esmond-etl"
+
+    def _tidy_aside(self) -> None:
+        with suppress(OSError):  # not there, or others still need it
+            self._aside.rmdir()
+
+    @property
+    def swaps(self) -> bool:
+        """Whether folders can take each other's place; ask while `exclusive`."""
+        if self._swaps is None:
+            self._swaps = self.is_local and self._try_swap()
+        return self._swaps
+
+    def _try_swap(self) -> bool:
+        try:
+            self._aside.mkdir(exist_ok=True)
+            return exchange.is_possible(self._scratch, str(self._aside))
+        except OSError:  # what is beside the tree is not ours to write to
+            return False
+        finally:
+            self._tidy_aside()
+
+    def close(self) -> None:
+        """Remove what has been staged and not committed."""
+        if self._trash:
+            with self.exclusive():
+                self._empty_trash()
+        if self._scratch:
+            if not self.is_local:
+                with suppress(FileNotFoundError):  # what stands for a folder in an object store
+                    self.fs.delete_dir(self._at(f"{STAGING}/{self._owner}"))
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = ""
+        if self._alive >= 0:
+            os.close(self._alive)
+            self._alive = -1
+
+    def scratch(self, suffix: str = "part") -> str:
+        """A name for a new local file that is to be staged."""
+        return f"{self._scratch}/{next(self._numbers)}.{suffix}"
+
+    def spill(self) -> IO[bytes]:
+        """A local file without a name, to put by what memory has no room for."""
+        return tempfile.TemporaryFile(dir=self._scratch)
+
+    def files(self, folder: str) -> list[pafs.FileInfo]:
+        """What lies directly in `folder`; nothing if there is no such folder."""
+        infos: list[pafs.FileInfo] = self.fs.get_file_info(pafs.FileSelector(self._at(folder), allow_not_found=True))
+        return infos
+
+    def names(self, folder: str) -> list[str]:
+        """The names of what lies directly in `folder`, sorted."""
+        return sorted(info.base_name for info in self.files(folder))
+
+    def input(self, path: str) -> pa.NativeFile:
+        """The file at `path`, to read; raises FileNotFoundError."""
+        return self.fs.open_input_file(self._at(path))
+
+    def _at(self, path: str) -> str:
+        return f"{self.root}/{path}" if path else self.root
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """No other commit goes on meanwhile; one that was killed halfway has been finished."""
+        with self._turn, self._locked():
+            for journal in list(self._journals()):
+                self._carry_out(journal)
+            yield
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        if self._turns is not None:
+            with self._turns.taken():
+                yield
+            return
+        folder = os.open(self._at(STAGING), os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    def _journals(self) -> Iterator[str]:
+        return (f"{STAGING}/{name}" for name in self.names(STAGING) if name.endswith(".journal"))
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Carry out `changes` in their order, as one; call it while `exclusive`. Returns once all of it is durable."""
+        if not changes:
+            return
+        self._empty_trash()
+        steps = [step for folder in self._by_folder(changes) for step in self._steps(folder)]
+        journal = f"{STAGING}/{self._owner}.journal"
+        draft = self.scratch()
+        Path(draft).write_bytes(msgspec.json.encode(steps))
+        if self.is_local:
+            sync_all([draft, self._scratch])
+            Path(draft).replace(self._at(journal))
+            sync_all([self._at(STAGING)])
+        else:
+            self._upload(draft, journal)
+        self._carry_out(journal)
+
+    def _by_folder(self, changes: Sequence[Change]) -> list[list[Change]]:
+        folders: dict[str, list[Change]] = {}
+        for change in changes:
+            folders.setdefault(change.folder, []).append(change)
+        return list(folders.values())
+
+    def _steps(self, changes: list[Change]) -> list[_Step]:
+        """What it takes to change one folder."""
+        folder = changes[0].folder
+        if len(changes) > 1 and self.swaps and Path(self._at(folder)).exists():
+            return [self._stage_folder(folder, changes)]
+        return [_Step(change.path, self._stage(change.staged) if change.staged else None) for change in changes]
+
+    def _stage_folder(self, folder: str, changes: list[Change]) -> _Step:
+        """A staged folder with what `folder` will hold; what stays has two names until then."""
+        staged, old = self._aside / f"{self._owner}.{next(self._numbers)}.folder", Path(self._at(folder))
+        staged.mkdir(parents=True)
+        new = {Path(change.path).name: change.staged for change in changes}
+        for file in old.iterdir():
+            if file.name not in new:
+                os.link(file, staged / file.name)
+        for name, local in new.items():
+            if local:
+                Path(local).replace(staged / name)
+        sync_all([str(staged)])
+        return _Step(folder, self._stage(str(staged)), staged.stat().st_ino)
+
+    def _stage(self, local: str) -> str:
+        """Where in the tree the journal finds what is staged in a local file or folder."""
+        if self.is_local:
+            return os.path.relpath(local, self.root)
+        staged = f"{STAGING}/{self._owner}/{Path(local).name}"
+        self._upload(local, staged)
+        return staged
+
+    def _renew(self) -> None:
+        if self._turns is not None:
+            self._turns.renew()
+
+    def _upload(self, local: str, path: str) -> None:
+        self._renew()
+        content = pa.memory_map(local)
+        # one write for all of it: an object that was begun must not be completed with half its content
+        with self.fs.open_output_stream(self._at(path)) as stream:
+            stream.write(content.read_buffer())
+        Path(local).unlink()
+
+    def _carry_out(self, journal: str) -> None:
+        with self.input(journal) as stream:
+            steps = msgspec.json.decode(stream.read(), type=list[_Step])
+        touched: set[str] = set()
+        for step in steps:
+            self._renew()
+            if step.inode is not None and step.staged is not None:
+                self._swap(step.path, step.staged, step.inode)
+            elif step.staged is None:
+                self._remove(step.path)
+            else:
+                self._move(step.staged, step.path, touched)
+            touched.add(step.path.rpartition("/")[0])
+        if self.is_local:
+            sync_all([self._at(folder) for folder in touched if Path(self._at(folder)).exists()])
+        self._remove(journal)
+
+    def _swap(self, folder: str, staged: str, inode: int) -> None:
+        if Path(self._at(folder)).stat().st_ino != inode:  # else it was done before the process was killed
+            exchange.exchange(self._at(folder), self._at(staged))
+        self._trash.append(self._at(staged))
+
+    def _empty_trash(self) -> None:
+        while self._trash:
+            shutil.rmtree(self._trash.pop(), ignore_errors=True)
+        self._tidy_aside()
+
+    def _move(self, staged: str, path: str, touched: set[str]) -> None:
+        folder = path.rpartition("/")[0]
+        if not self.is_local:
+            if self.fs.get_file_info(self._at(staged)).type != pafs.FileType.NotFound:
+                self.fs.move(self._at(staged), self._at(path))
+            return
+        while not Path(self._at(folder)).exists():
+            touched.add(folder)
+            folder = folder.rpartition("/")[0]
+            touched.add(folder)
+        Path(self._at(path)).parent.mkdir(parents=True, exist_ok=True)
+        if Path(self._at(staged)).exists():  # else it had been moved before the process was killed
+            Path(self._at(staged)).replace(self._at(path))
+
+    def _remove(self, path: str) -> None:
+        with suppress(FileNotFoundError):  # a commit that is being finished may have come past here
+            self.fs.delete_file(self._at(path))
+
+
+@contextmanager
+def spoken(error: type[EsmondEtlError], *places: object) -> Iterator[None]:
+    """Errors of the file system and of Arrow become an `error` whose sentence names the places."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, ValueError) as problem:
+        raise sentence(error, problem, *places) from problem
+
+
+def sentence(error: type[EsmondEtlError], problem: Exception, *places: object) -> EsmondEtlError:
+    """What the file system or Arrow reports, as an `error` that names the places."""
+    return error(": ".join(map(str, [*places, " ".join(str(problem).split())])))
+
+
+def without_secrets(url: str) -> str:
+    """A URL without user, password and query; a path as it is, but for a slash at its end."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/") if "://" in url else url.rstrip("/") or "/"
+
+
+def sync_all(paths: Iterable[str]) -> None:
+    """Make files, or folders' lists of names, durable."""
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
