@@ -1,0 +1,159 @@
+"""The SQL sink."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+import pyarrow as pa
+from pydantic import Field, PrivateAttr, SecretStr, model_validator
+
+from esmond_etl import NUMBER, TS, Batch, Context, Duration, Interval, Load, Series, Sink, SinkError, Task, Traffic
+from esmond_etl_sql import tables, urls
+from esmond_etl_sql.database import Database, Session
+from esmond_etl_sql.dialects import POSTGRESQL
+from esmond_etl_sql.load import SQLLoad
+from esmond_etl_sql.tables import Tables
+from esmond_etl_sql.values import Kind
+
+#: PostgreSQL cuts longer names, B.
+_LONGEST_NAME: Final = 63
+
+
+class SQLSink(Sink):
+    """Rows in PostgreSQL, SQLite or DuckDB, loaded in bulk.
+
+    Tables, made where they are missing: `esmond_datapoints` (`ts`, `metadata_key`, `event_type`, `summary`, `source`, `destination`,
+    `val` a number); `esmond_datapoints_json` (the same with `val` as JSON: histograms, packet traces, failures and whatever else is no
+    number); `esmond_metadata` (a row for each `metadata_key`: its ends, its tool, `parameters` as JSON, `first_seen`, `last_seen`). A task
+    replaces what the same series had in the same time, in one transaction.
+    """
+
+    place: ClassVar[tuple[str, ...]] = ("url", "schema_", "prefix")
+
+    example: ClassVar[str] = """
+        [[sink]]
+        type = "sql"
+        url = "postgresql://perfsonar@db.example.net/warehouse"
+        password = "${WAREHOUSE_PASSWORD}"
+    """
+
+    url: str = Field(
+        description="the database: postgresql://USER@HOST/DATABASE, sqlite:PATH or duckdb:PATH",
+        examples=["postgresql://perfsonar@db.example.net/warehouse", "sqlite:/data/perfsonar.db"],
+    )
+    password: SecretStr | None = Field(None, description='of PostgreSQL; write "${NAME}" to take it from the environment')
+    schema_: str | None = Field(
+        None,
+        alias="schema",
+        description="schema that the tables are in; default: the database's own",
+        min_length=1,
+        pattern=r"^[^\x00]+$",
+    )
+    prefix: str = Field("esmond_", description="what the names of the tables begin with", pattern=r"^[^\x00]*$")
+    timeout: Duration = Field(600, gt=0, description="how long to wait for another delivery to the same tables")
+
+    _tables: Tables = PrivateAttr()
+    _database: Database = PrivateAttr()
+    _traffic: Traffic = PrivateAttr()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apart(cls, given: Any) -> Any:
+        """The options with the password out of the URL: the URL is shown, and a new password makes no other place."""
+        url = given.get("url") if isinstance(given, dict) else None
+        if not isinstance(url, str) or urls.dialect_of(url) is not POSTGRESQL:
+            return given
+        bare, password = urls.without_password(url)
+        return {**given, "url": bare} | ({"password": password} if password and not given.get("password") else {})
+
+    @model_validator(mode="after")
+    def _fits(self) -> SQLSink:
+        dialect = urls.dialect_of(self.url)
+        if dialect is not POSTGRESQL and self.password:
+            raise ValueError(f"{dialect.name} knows no password: leave it out")
+        if self.schema_ and not dialect.has_schemas:
+            raise ValueError(f"{dialect.name} knows no schemas: leave it out")
+        longest = max(len(f"{self.prefix}{name}_series".encode()) for name in tables.NAMES.values())
+        if longest > _LONGEST_NAME or len((self.schema_ or "").encode()) > _LONGEST_NAME:
+            raise ValueError(f"names of tables and schemas must be shorter: the longest would have {longest} bytes, of at most 63")
+        return self
+
+    def open(self, context: Context) -> None:
+        """Connect, and make the tables that are missing; raises SinkError if the database will not have it."""
+        dialect = urls.dialect_of(self.url)
+        secret = self.password.get_secret_value() if self.password else None
+        uri = urls.connectable(self.url, secret)
+        if dialect is not POSTGRESQL and not Path(uri).parent.is_dir():
+            raise SinkError(f"{self.url}: there is no folder {Path(uri).parent}: make it, or correct `url`")
+        self._tables, self._traffic = Tables(dialect, self.schema_, self.prefix), Traffic()
+        self._database = Database(dialect, uri, self.url, secret, self.timeout, context.stop)
+        try:
+            self._database.deliver(self._make)
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _make(self, session: Session) -> None:
+        names = self._tables
+        schema, definitions = names.missing_schema(), names.definitions()
+        if all(self._is_there(session, names.exists(table)) for table in definitions):
+            return
+        if names.lock:
+            session.execute(names.lock)
+        if schema and not self._is_there(session, schema[0]):
+            session.execute(schema[1])
+        for table, statements in definitions.items():
+            if not self._is_there(session, names.exists(table)):
+                session.execute(*statements)
+
+    @staticmethod
+    def _is_there(session: Session, query: str) -> bool:
+        return bool(query) and all(value for row in session.rows(query) for value in row.values())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+    @property
+    def traffic(self) -> Traffic:
+        """Transactions so far."""
+        return self._traffic
+
+    def refusal(self, series: Series) -> str | None:
+        """Why the series cannot be described: no text in a database holds the character NUL."""
+        entry = series.metadata
+        subject = [getattr(entry, name) for name in tables.METADATA[1:]]
+        if _has_nul([entry.key, series.event_type, subject, entry.parameters]):
+            return f"{series}: there is a NUL character in its metadata, which no SQL database keeps"
+        return None
+
+    def begin(self, task: Task) -> Load:
+        """The way into the database for one task."""
+        return SQLLoad(self._database, self._tables, task, self._traffic)
+
+    def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
+        """What the tables hold of `series` in `interval`, oldest first: numbers, or JSON text that is equal to what came.
+
+        Raises SinkError if it cannot be read.
+        """
+        for kind in tables.NAMES:
+            with self._database.reading() as session:
+                for rows in session.batches(self._tables.selecting(kind, series, interval)):
+                    if rows.num_rows:
+                        yield _batch(series, kind, rows)
+
+
+def _batch(series: Series, kind: Kind, rows: pa.RecordBatch) -> Batch:
+    ts, val = rows.columns
+    moment = ts if pa.types.is_integer(ts.type) else ts.cast(pa.timestamp("s", "UTC")).cast(pa.int64())
+    return Batch.of(series, moment.cast(TS), val.cast(NUMBER) if kind == "number" else val)
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\0" in value
+    if isinstance(value, dict):
+        return any(_has_nul(each) for pair in value.items() for each in pair)
+    return isinstance(value, list | tuple) and any(map(_has_nul, value))

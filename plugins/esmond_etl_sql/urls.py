@@ -1,0 +1,46 @@
+"""Where the database is: its URL, apart from the password."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+
+from esmond_etl_sql.dialects import POSTGRESQL, SCHEMES, Dialect
+
+
+def dialect_of(url: str) -> Dialect:
+    """The kind of database that `url` leads to; raises ValueError if it leads nowhere."""
+    scheme, colon, rest = url.partition(":")
+    dialect = SCHEMES.get(scheme)
+    if not colon or dialect is None:
+        raise ValueError("is not the URL of a database: write postgresql://USER@HOST/DATABASE, sqlite:PATH or duckdb:PATH")
+    if dialect is POSTGRESQL:
+        if not rest.startswith("//"):
+            raise ValueError("is not the URL of a database: write postgresql://USER@HOST/DATABASE")
+    elif not rest or rest.startswith(("//", ":")):
+        raise ValueError(f"names no file: write {scheme}:PATH, such as {scheme}:/data/perfsonar.db")
+    return dialect
+
+
+def without_password(url: str) -> tuple[str, str | None]:
+    """A URL of PostgreSQL without the password in it, and that password."""
+    parts = urlsplit(url)
+    user, colon, password = parts.netloc.rpartition("@")[0].partition(":")
+    host = parts.netloc.rpartition("@")[2]
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    found = [unquote(password)] if colon else []
+    found += [value for name, value in query if name == "password"]
+    kept = urlencode([each for each in query if each[0] != "password"], quote_via=quote)
+    netloc = f"{user}@{host}" if user else host
+    return urlunsplit(parts._replace(netloc=netloc, query=kept)), found[0] if found else None
+
+
+def connectable(url: str, password: str | None) -> str:
+    """What a driver takes: for a file its path."""
+    scheme, _, path = url.partition(":")
+    if SCHEMES[scheme] is not POSTGRESQL:
+        return str(Path(path).absolute())
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    query = {"connect_timeout": "30", "application_name": "esmond-etl", **query, **({"password": password} if password else {})}
+    return f"postgresql://{parts.netloc}{parts.path}?{urlencode(query, quote_via=quote)}"

@@ -1,0 +1,56 @@
+"""From the values of a batch to what a column holds."""
+
+from __future__ import annotations
+
+from array import array
+from typing import Any, Literal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from esmond_etl import JSON_TEXT, NUMBER, Batch, Reject
+from esmond_etl.batch import json_column
+
+#: Which table a value belongs in.
+Kind = Literal["number", "json"]
+
+
+def kind_of(val: pa.DataType) -> Kind:
+    """Where values of an Arrow type belong."""
+    numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    return "number" if any(each(val) for each in numbers) else "json"
+
+
+def column(val: pa.Array) -> pa.Array:
+    """Values as float64 if they are numbers, else as JSON texts; raises ValueError for an integer that no float64 is."""
+    if kind_of(val.type) == "number":
+        return val.cast(NUMBER)
+    if pa.types.is_string(val.type) or pa.types.is_large_string(val.type):
+        return val.cast(JSON_TEXT)
+    encode = msgspec.json.Encoder().encode
+    return json_column([encode(_plain(value)) for value in val.to_pylist()])
+
+
+def _plain(value: Any) -> Any:
+    """A map as an object."""
+    opened = isinstance(value, list) and value and all(isinstance(each, tuple) for each in value)
+    return dict(value) if opened else value
+
+
+def without_nan(batch: Batch) -> tuple[Batch, list[Reject]]:
+    """The datapoints that are numbers, and the others: NaN, or nothing at all."""
+    if kind_of(batch.val.type) != "number":
+        return batch, []
+    bad = pc.fill_null(pc.is_nan(batch.val.cast(NUMBER)), True)
+    if not pc.any(bad).as_py():
+        return batch, []
+    rejects = [
+        Reject(batch.series, ts, "null", "SQLite keeps neither NaN nor null as a number") for ts in batch.filter(bad).seconds
+    ]
+    return batch.filter(pc.invert(bad)), rejects
+
+
+def repeated(number: int, length: int) -> pa.Array:
+    """The same whole number so many times; `pa.repeat` would import pandas where that is installed."""
+    return pa.Array.from_buffers(pa.int32(), length, [None, pa.py_buffer(array("i", [number]) * length)])
