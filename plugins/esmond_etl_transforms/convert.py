@@ -1,0 +1,58 @@
+"""Numbers in another unit."""
+
+from math import gcd
+from typing import ClassVar, Self
+
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
+from esmond_etl import EVENT_TYPES, Batch, BatchTransform, ConfigError, event_type
+from esmond_etl_transforms.only_numbers import are_numbers
+from esmond_etl_transforms.units import Unit, factor
+
+
+class Convert(BatchTransform):
+    """Convert numbers to another unit, such as bit/s to Gbit/s; one that they can never have is an error.
+
+    The unit they have is the one that archives keep the event type in. After a transform that has changed it, and for statistics of
+    histograms, say `from`. Any series that is not one of numbers passes as it is, unless `event_types` names it: then it is an error.
+    """
+
+    example: ClassVar[str] = """
+        [[transform]]
+        type = "convert"
+        event_types = ["throughput"]
+        to = "Gbit/s"
+    """
+
+    to: Unit = Field(description="the unit that numbers are to have")
+    unit: Unit | None = Field(None, alias="from", description="the unit that they have; default: that of the event type")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        for name in self.event_types or ():
+            if name in EVENT_TYPES or self.unit:
+                self._factor(name)
+        return self
+
+    def _factor(self, name: str) -> tuple[int, int]:
+        """What values of the event type `name` are multiplied and divided by; raises ValueError if there is no such thing."""
+        known = event_type(name)
+        unit = self.unit or (known.unit if known.is_number else "")
+        if not unit:
+            raise ValueError(f"the unit of {name} is not known: say which it is with `from`")
+        found = factor(unit, self.to)
+        if found is None:
+            raise ValueError(f"{name} is in {unit}, which cannot be converted to {self.to}")
+        return found
+
+    def apply_batch(self, batch: Batch) -> Batch:
+        """The same moments, the numbers in the other unit."""
+        if not are_numbers(batch, self):
+            return batch
+        try:
+            times, by = self._factor(batch.series.event_type)
+        except ValueError as error:
+            raise ConfigError(f"{batch.series}: {error}; or limit this transform to other event_types") from None
+        common = gcd(times, by)
+        return batch.with_val(pc.divide(pc.multiply(batch.val.cast("double"), float(times // common)), float(by // common)))

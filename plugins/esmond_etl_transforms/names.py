@@ -1,0 +1,52 @@
+"""Names for what stands in metadata: from the pipeline file, or from a CSV file."""
+
+import csv as csvs
+from pathlib import Path
+
+from pydantic import Field, PrivateAttr
+
+from esmond_etl import ConfigError, Context, Transform
+
+
+class Names(Transform):
+    """A transform that looks names up."""
+
+    names: dict[str, str] = Field(default_factory=dict, description="what stands in the metadata, and the name for it")
+    csv: str | None = Field(
+        None,
+        description="file of more such pairs: the first two columns of each row, UTF-8, relative to where the run is started; "
+        "what was delivered before a change of this file keeps its old names until it is delivered again",
+    )
+
+    _of_file: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def open(self, context: Context) -> None:
+        """Read the CSV file; raises ConfigError, naming file and line, if it is not as it should be."""
+        self._of_file = _read(self.csv) if self.csv else {}
+
+    def name_of(self, text: str | None) -> str | None:
+        """The name for `text`, if it has one; those of the pipeline file go before those of the CSV file."""
+        return None if text is None else self.names.get(text, self._of_file.get(text))
+
+
+def _read(path: str) -> dict[str, str]:
+    table: dict[str, str] = {}
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            rows = csvs.reader(file, strict=True)
+            for row in rows:
+                if row:
+                    _add(table, row, f"{path}:{rows.line_num}")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csvs.Error) as error:
+        raise ConfigError(f"{path}: not a CSV file in UTF-8: {error}") from None
+    return table
+
+
+def _add(table: dict[str, str], row: list[str], place: str) -> None:
+    if len(row) < 2:
+        raise ConfigError(f"{place}: a row needs two columns: what stands in the metadata, and the name for it")
+    name = table.setdefault(row[0].strip(), row[1].strip())
+    if name != row[1].strip():
+        raise ConfigError(f"{place}: {row[0].strip()!r} has the name {name!r} already, in a row before this one")

@@ -1,0 +1,37 @@
+"""What is wanted."""
+
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
+
+from esmond_etl import Batch, Series
+from esmond_etl_transforms.conditions import Conditions
+
+
+class Select(Conditions):
+    """Keep only the datapoints that meet all conditions given; of an event type that is not named, nothing.
+
+    A condition on values is not asked of values that are no numbers: they stay if the other conditions are met. If `event_types`
+    names such values, a condition on them is an error.
+    """
+
+    example: ClassVar[str] = """
+        [[transform]]
+        type = "select"
+        event_types = ["throughput", "packet-loss-rate"]
+        match = { source = "198.129.*", tool-name = ["pscheduler/iperf3", "pscheduler/powstream"] }
+        from = 2014-01-01
+    """
+
+    def concerns(self, series: Series) -> bool:
+        """Every series: what is not selected goes."""
+        return True
+
+    def becomes(self, series: Series) -> Series | None:
+        """None where nothing of the series can meet the conditions."""
+        return series if self.meets(series) else None
+
+    def apply(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The datapoints that meet the conditions."""
+        for batch in batches:
+            if self.meets(batch.series):
+                yield batch.filter(self.met(batch, untested=True)) if self.on_points else batch
