@@ -1,0 +1,95 @@
+"""What grows with the number of series: planning, and the run in which nothing is new."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+from urllib.request import urlopen
+
+from tests.benchmarks.data import Size
+from tests.benchmarks.measure import HERE, PYTHON, Served, run, served
+
+NAMES: Final = ("planning", "nothing_new")
+
+MANY = Size(100_000, 1250, 1)  #: by five event types
+
+PIPELINE = """
+from = "{age}"
+window = "1d"
+parallel = 8
+
+[source]
+type = "esmond"
+url = "{url}/"
+
+[[sink]]
+type = "parquet"
+path = "out"
+"""
+
+
+def measured(name: str, folder: Path) -> dict[str, Any]:
+    """One of the tables, as plain data."""
+    return planning(folder) if name == "planning" else nothing_new(folder)
+
+
+def planning(folder: Path) -> dict[str, Any]:
+    """Ten years of daily windows of half a million series: with an empty ledger, with one that has nine years, with gaps in those."""
+    limits: list[dict[str, Any]] = []
+    found = {}
+    with served(MANY, "--empty") as url:
+        for label, gaps in (("empty ledger", None), ("nine years done", 0), ("with gaps in one of 100 series", 100)):
+            place = _place(folder, label, url, "3652d")
+            if gaps is not None:
+                subprocess.run(
+                    [PYTHON, "-m", "tests.benchmarks.ledgers", place / "bench.toml", str(gaps)], cwd=HERE.parents[1], check=True
+                )
+            facts = _planned(place / "bench.toml")
+            found[label] = facts
+            plan = facts["planned: cpu"] - facts["listed: cpu"]
+            first = facts["first task: wall"] - facts["listed: wall"]
+            memory = facts["planned: memory"] - facts["listed: memory"]
+            for what, value, most in (
+                ("planning, s of CPU", plan, 10),
+                ("first task after the list, s", first, 2),
+                ("memory, MB", memory, 200),
+            ):
+                limits.append(_limit(f"{label}: {what}", value, most))
+    return {"table": "planning", "contenders": [], "facts": found, "limits": limits}
+
+
+def _planned(pipeline: Path) -> dict[str, float]:
+    command = [PYTHON, "-m", "tests.benchmarks.planning", str(pipeline)]
+    done = subprocess.run(command, cwd=HERE.parents[1], check=True, capture_output=True, text=True)
+    facts: dict[str, float] = json.loads(done.stdout)
+    return facts
+
+
+def _place(folder: Path, label: str, url: Served, age: str) -> Path:
+    place = folder / label.replace(" ", "-")
+    place.mkdir()
+    (place / "bench.toml").write_text(PIPELINE.format(url=url.url, age=age))
+    return place
+
+
+def nothing_new(folder: Path) -> dict[str, Any]:
+    """A second run over a hundred thousand series, to none of which anything was written since the first."""
+    with served(Size(20_000, 1250, 1), "--empty") as url:
+        place = _place(folder, "nothing-new", url, "30d")
+        command = [PYTHON, "-m", "esmond_etl", "run", "bench.toml", "--quiet"]
+        first, before = run(command, place), _asked(url)
+        second, after = run(command, place), _asked(url)
+    limits = [_limit("data requests", after - before, 0), _limit("s of wall time", second.wall, 15)]
+    facts = {"first run": first._asdict(), "requests of it": before, "second run": second._asdict()}
+    return {"table": "nothing_new", "contenders": [], "facts": facts, "limits": limits}
+
+
+def _asked(url: Served) -> int:
+    with urlopen(f"{url.url}/asked") as answer:
+        return int(answer.read())
+
+
+def _limit(what: str, found: float, most: float) -> dict[str, Any]:
+    return {"of": what, "against": "", "at_most": most, "what": "", "more": True, "found": round(found, 3), "kept": found <= most}

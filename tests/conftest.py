@@ -1,0 +1,143 @@
+"""Real servers on real sockets, for the tests of all folders."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
+
+import esmond_etl_archive
+import pytest
+import requests
+
+
+class Asked(NamedTuple):
+    """One request that came in."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    body: bytes
+    headers: dict[str, str]
+
+
+class Answer(NamedTuple):
+    """What goes back: a body shorter than `length` breaks off, `close` hangs up without a word."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = MappingProxyType({})
+    length: int | None = None
+    close: bool = False
+
+
+Respond = Callable[[Asked], Answer]
+
+
+@dataclass
+class Server:
+    """A server in a thread of its own that answers as a function says."""
+
+    url: str
+    asked: list[Asked] = field(default_factory=list)
+
+    def count(self, method: str = "GET", part: str = "") -> int:
+        """How many requests have come with `part` in their path."""
+        return sum(each.method == method and part in each.path for each in self.asked)
+
+
+@contextmanager
+def _serving(respond: Respond) -> Iterator[Server]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body go out together
+
+        def _any(self) -> None:
+            parts = urlsplit(self.path)
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            asked = Asked(self.command, parts.path, dict(parse_qsl(parts.query)), body, dict(self.headers))
+            server.asked.append(asked)
+            answer = respond(asked)
+            if answer.close:
+                self.close_connection = True
+                return
+            self.send_response(answer.status)
+            for name, value in {"Content-Type": "application/json", **answer.headers}.items():
+                self.send_header(name, value)
+            length = len(answer.body) if answer.length is None else answer.length
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+            self.wfile.write(answer.body)
+            self.close_connection = length != len(answer.body)
+
+        do_GET = do_POST = do_PUT = _any  # noqa: N815
+
+        def log_message(self, *args: Any) -> None:
+            """Say nothing."""
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    httpd.daemon_threads = True
+    server = Server(f"http://127.0.0.1:{httpd.server_address[1]}/")
+    threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield server
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Respond], Server]]:
+    """Starts a server that answers as the function it is given says."""
+    with ExitStack() as stack:
+        yield lambda respond: stack.enter_context(_serving(respond))
+
+
+@pytest.fixture
+def answer() -> type[Answer]:
+    """What such a function returns."""
+    return Answer
+
+
+@pytest.fixture
+def proxy(serve: Callable[[Respond], Server]) -> Callable[[str, Callable[[Asked, Answer], Answer]], Server]:
+    """Starts a proxy to the archive at a URL; a function sees each request and the real answer, and says what goes back."""
+
+    def start(target: str, meddle: Callable[[Asked, Answer], Answer]) -> Server:
+        local = threading.local()
+
+        def respond(asked: Asked) -> Answer:
+            if not hasattr(local, "session"):
+                local.session = requests.Session()
+            headers = {name: asked.headers[name] for name in ("Authorization", "Content-Type") if name in asked.headers}
+            url = target.rstrip("/") + asked.path
+            real = local.session.request(
+                asked.method, url, params=asked.query, data=asked.body, headers=headers, allow_redirects=False
+            )
+            return meddle(asked, Answer(real.status_code, real.content))
+
+        return serve(respond)
+
+    return start
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Iterator[Any]:
+    """An empty embedded archive, served on loopback; its token is "secret"."""
+    with esmond_etl_archive.serve(tmp_path / "archive.db", token="secret") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def esnet() -> Path:
+    """The file of real measurements, where it is there."""
+    path = Path(__file__).parents[2] / "shared" / "data" / "esnet-2013.json"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    return path

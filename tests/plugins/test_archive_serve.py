@@ -1,0 +1,300 @@
+"""The embedded archive over HTTP, in this process and in one of its own that is killed."""
+
+import http.client
+import json
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import esmond_etl_archive
+import pytest
+import requests
+from esmond_etl_archive import Archive, Running
+from esmond_etl_archive.search import Slice, Times
+
+TOKEN = "a token"
+AUTH = {"Authorization": f"Token {TOKEN}"}
+START = 1709510400
+METADATA: dict[str, Any] = {
+    "subject-type": "point-to-point",
+    "source": "192.0.2.1",
+    "destination": "198.51.100.1",
+    "measurement-agent": "192.0.2.1",
+    "tool-name": "pscheduler/powstream",
+    "input-source": "a.example.net",
+    "input-destination": "b.example.net",
+    "event-types": [
+        {"event-type": "packet-count-sent", "summaries": [{"summary-type": "aggregation", "summary-window": 86400}]},
+        {"event-type": "histogram-ttl"},
+    ],
+}
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Running]:
+    with esmond_etl_archive.serve(tmp_path / "archive.db", token=TOKEN) as running:
+        yield running
+
+
+def post(running: Running, **changes: Any) -> requests.Response:
+    return requests.post(running.archive_url, json=METADATA | changes, headers=AUTH)
+
+
+def put(url: str, key: str, first: int, count: int) -> requests.Response:
+    points = [{"ts": START + i, "val": [{"event-type": "packet-count-sent", "val": 1}]} for i in range(first, first + count)]
+    return requests.put(f"{url}{key}/", json={"data": points}, headers=AUTH)
+
+
+def keys(running: Running, **query: Any) -> list[str]:
+    return [each["metadata-key"] for each in requests.get(running.archive_url, params=query).json()]
+
+
+@contextmanager
+def process(file: Path, *options: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A served archive in a process of its own, and the address of its list of metadata."""
+    command = [sys.executable, "-m", "esmond_etl_archive", "serve", str(file), "--port", "0", "--token", TOKEN, *options]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    assert started.stdout
+    try:
+        yield started, started.stdout.readline().split()[-1]
+    finally:
+        started.kill()
+        started.wait()
+        started.stdout.close()
+
+
+def test_a_page_of_ten_thousand_holds_each_point_as_it_was_written(running: Running) -> None:
+    key = post(running).json()["metadata-key"]
+    assert [put(running.archive_url, key, first, 1000).status_code for first in range(0, 12000, 1000)] == [201] * 12
+    answer = requests.get(f"{running.archive_url}{key}/packet-count-sent/base", {"limit": 10000, "time-start": START + 5})
+    assert answer.text == "[" + ",".join(f'{{"ts":{START + 5 + i},"val":1.0}}' for i in range(10000)) + "]"
+
+
+def test_one_connection_serves_many_requests(running: Running) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", int(running.url.rpartition(":")[2]))
+    connection.connect()
+    first = connection.sock
+    for _ in range(3):
+        connection.request("GET", "/esmond/perfsonar/archive/")
+        assert connection.getresponse().read() == b"[]"
+    connection.request("PUT", "/esmond/perfsonar/archive/x/", b"{}", AUTH | {"Content-Type": "application/json"})
+    assert connection.getresponse().read() == b'{"detail":"Request must contain \'data\' element"}'
+    assert connection.sock is first
+    connection.close()
+
+
+def test_requests_are_counted_by_method(running: Running) -> None:
+    key = post(running).json()["metadata-key"]
+    put(running.archive_url, key, 0, 1)
+    requests.get(running.archive_url)
+    requests.get(running.url + "/nowhere")
+    assert running.requests == {"POST": 1, "PUT": 1, "GET": 2}
+
+
+def test_it_stops_while_connections_are_open_and_nobody_answers_after(tmp_path: Path) -> None:
+    with esmond_etl_archive.serve(tmp_path / "archive.db") as running:
+        session = requests.Session()
+        assert session.get(running.archive_url).json() == []
+    with pytest.raises(requests.ConnectionError):
+        requests.get(running.archive_url)
+    session.close()
+
+
+def test_the_archive_that_is_handed_over_stays_open(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive.db")
+    for _ in range(2):
+        with esmond_etl_archive.serve(archive, token=TOKEN) as running:
+            key = post(running).json()["metadata-key"]
+    assert archive.metadata(key).key == key
+    archive.close()
+
+
+def test_without_a_token_given_one_is_made_up(tmp_path: Path) -> None:
+    with esmond_etl_archive.serve(tmp_path / "archive.db") as running:
+        assert requests.post(running.archive_url, json=METADATA, headers={"Authorization": "Token "}).status_code == 401
+        made_up = {"Authorization": f"Token {running.token}"}
+        assert requests.post(running.archive_url, json=METADATA, headers=made_up).status_code == 201
+
+
+def test_the_script_alias_may_be_another_or_none(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "archive.db")
+    paths = []
+    for alias in ("ma", ""):
+        with esmond_etl_archive.serve(archive, token=TOKEN, script_alias=alias) as running:
+            paths.append(post(running).json()["url"].removeprefix(running.url).rpartition("/archive/")[0])
+            assert requests.get(running.url + "/esmond/perfsonar/archive/").status_code == 404
+    assert paths == ["/ma/perfsonar", "/perfsonar"]
+    archive.close()
+
+
+def test_metadata_are_listed_by_key_and_paged(running: Running) -> None:
+    made = sorted(post(running, number=i).json()["metadata-key"] for i in range(5))
+    assert keys(running) == made
+    assert keys(running, limit=2, offset=2) == made[2:4]
+    assert keys(running, limit=0) == []
+    answer = requests.get(running.archive_url, {"offset": "1", "limit": "2"})
+    assert answer.links == {
+        "next": {"url": f"{running.archive_url}?limit=2&offset=3", "rel": "next"},
+        "prev": {"url": f"{running.archive_url}?limit=2", "rel": "prev"},
+    }
+    first, second = answer.json()
+    assert {name: value for name, value in first.items() if name not in second} == {
+        "metadata-count-total": 5,
+        "metadata-previous-page": f"{running.archive_url}?limit=2",
+        "metadata-next-page": f"{running.archive_url}?limit=2&offset=3",
+    }
+
+
+def test_at_most_1500_metadata_come_unasked(running: Running) -> None:
+    from esmond_etl_archive.metadata import posted
+
+    for i in range(1501):
+        running.archive.add(posted(METADATA | {"number": i}))
+    answer = requests.get(running.archive_url)
+    assert len(answer.json()) == 1500
+    assert answer.json()[0]["metadata-next-page"] == f"{running.archive_url}?limit=1500&offset=1500"
+
+
+def test_ipv6_addresses_are_one_however_they_are_written(running: Running) -> None:
+    answer = post(running, source="2001:DB8:0:0::1", destination="2001:db8::2").json()
+    assert (answer["source"], answer["destination"]) == ("2001:db8::1", "2001:db8::2")
+    assert keys(running, source="2001:db8:0::0:1") == [answer["metadata-key"]]
+    assert keys(running, source="2001:db8::1", **{"dns-match-rule": "only-v6"}) == [answer["metadata-key"]]
+    refused = requests.get(running.archive_url, {"source": "2001:db8::1", "dns-match-rule": "only-v4"})
+    assert (refused.status_code, refused.json()) == (400, {"detail": "Unable to find address for host 2001:db8::1"})
+
+
+def test_a_host_name_is_resolved_by_the_server(running: Running) -> None:
+    key = post(running, source="127.0.0.1").json()["metadata-key"]
+    assert keys(running, source="localhost") == [key]
+
+
+@pytest.mark.parametrize(
+    ("changes", "detail"),
+    [
+        ({"source": "a.example.net"}, "The field 'source' must be an IP address, not 'a.example.net'"),
+        ({"destination": None}, "The field 'destination' may not be null"),
+        ({"subject-type": ["x"]}, "Invalid subject type ['x']"),
+        ({"subject-type": "network-element"}, "A network-element subject has no destination"),
+        ({"event-types": ["throughput"]}, "No event-type defined"),
+        ({"event-types": [{"event-type": "throughput", "summaries": 3}]}, "summaries must be a list"),
+    ],
+)
+def test_metadata_that_are_none_are_refused_with_a_reason(running: Running, changes: dict[str, Any], detail: str) -> None:
+    answer = post(running, **changes)
+    assert (answer.status_code, answer.json()) == (400, {"detail": detail})
+
+
+def test_parameters_read_back_as_strings_and_with_dashes(running: Running) -> None:
+    answer = post(running, some_flag=True, rate=1.5).json()
+    assert (answer["some-flag"], answer["rate"]) == ("True", "1.5")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "nothing/", 404),
+        ("GET", "nothing/throughput/", 200),
+        ("GET", "nothing/throughput/base/", 200),
+        ("GET", "nothing/throughput/medians", 400),
+        ("GET", "nothing/throughput/averages/day", 400),
+        ("HEAD", "", 200),
+        ("PATCH", "nothing/", 405),
+        ("POST", "nothing/throughput/", 405),
+        ("GET", "a/b/c/d/e", 404),
+    ],
+)
+def test_other_addresses_are_answered_in_json_too(running: Running, method: str, path: str, status: int) -> None:
+    answer = requests.request(method, running.archive_url + path, headers=AUTH)
+    assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/json")
+    if status >= 400:
+        assert list(answer.json()) == ["detail"]
+
+
+def test_metadata_of_another_media_type_are_refused(running: Running) -> None:
+    answer = requests.post(running.archive_url, data="a=1", headers=AUTH | {"Content-Type": "text/plain"})
+    assert (answer.status_code, answer.json()) == (415, {"detail": 'Unsupported media type "text/plain" in request.'})
+
+
+def test_it_listens_on_ipv6(tmp_path: Path) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with esmond_etl_archive.serve(tmp_path / "archive.db", host="::1") as running:
+        assert running.url.startswith("http://[::1]:")
+        assert requests.get(running.archive_url).json() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path, number: signal.Signals) -> None:
+    with process(tmp_path / "archive.db", "--script-alias", "ma") as (server, url):
+        assert requests.get(url).json() == []
+        assert url.endswith("/ma/perfsonar/archive/")
+        server.send_signal(number)
+        assert server.communicate()[0] == ""
+        assert server.returncode == 0
+
+
+def test_the_command_says_in_a_sentence_that_it_cannot_listen(tmp_path: Path, running: Running) -> None:
+    with process(tmp_path / "other.db", "--port", running.url.rpartition(":")[2]) as (server, _):
+        said = server.communicate()[0]
+        assert server.returncode == 2
+        assert "Address already in use" in said
+        assert "Traceback" not in said
+
+
+def test_an_acknowledged_write_survives_kill_9(tmp_path: Path) -> None:
+    file = tmp_path / "archive.db"
+    acknowledged: set[int] = set()
+    for life in range(10):
+        with process(file) as (server, url):
+            key = requests.post(url, json=METADATA, headers=AUTH).json()["metadata-key"]
+            acknowledged |= write_until_killed(server, url, key, life * 100_000, after=3 + 7 * life)
+        check_survival(file, key, acknowledged)
+
+
+def write_until_killed(server: "subprocess.Popen[str]", url: str, key: str, first: int, after: int) -> set[int]:
+    """The seconds whose writing was acknowledged, by four writers at once, until the server was killed."""
+    done: queue.SimpleQueue[range] = queue.SimpleQueue()
+
+    def write(mine: int) -> None:
+        with suppress(requests.RequestException):
+            for at in range(mine, mine + 20_000, 20):
+                assert put(url, key, at, 20).status_code == 201
+                done.put(range(at, at + 20))
+
+    writers = [threading.Thread(target=write, args=(first + number * 20_000,)) for number in range(4)]
+    for writer in writers:
+        writer.start()
+    acknowledged = {second for _ in range(after) for second in done.get()}
+    server.kill()
+    for writer in writers:
+        writer.join()
+    while not done.empty():
+        acknowledged |= set(done.get())
+    return acknowledged
+
+
+def check_survival(file: Path, key: str, acknowledged: set[int]) -> None:
+    """Every acknowledged second is there, requests are there whole, and summaries are of just what is there."""
+    archive = Archive(file)
+
+    def values(kind: str, window: int) -> dict[int, float]:
+        page = archive.page(key, "packet-count-sent", kind, window, Times(), Slice(10**6, 0, True))
+        return {point["ts"]: point["val"] for point in json.loads(page.json)}
+
+    there, daily = values("base", 0), values("aggregation", 86400)
+    archive.close()
+    assert {START + second for second in acknowledged} <= there.keys()
+    assert len(there) % 20 == 0
+    assert sum(daily.values()) == len(there)

@@ -1,0 +1,26 @@
+"""The esmond sink passes the suite of all sinks, as far as an archive that never forgets can."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from esmond_etl_esmond.sink import EsmondSink
+
+from esmond_etl import Context, Sink
+from esmond_etl.ledger import Ledger
+from esmond_etl.testing import SinkSuite
+
+
+class TestEsmondSink(SinkSuite):
+    replaces = False
+    undoes = False
+
+    @pytest.fixture(autouse=True)
+    def _archive(self, archive: Any, tmp_path: Path) -> None:
+        self.archive, self.ledger = archive, tmp_path / "ledger.db"
+
+    def sink(self, tmp_path: Path) -> Sink:
+        return EsmondSink(url=self.archive.url, api_key=self.archive.token, backoff=0.01)
+
+    def context(self) -> Context:
+        return Context("suite", 4, Ledger(self.ledger).memory("esmond"))

@@ -1,0 +1,101 @@
+"""What is left to do: wanted less done, cut into tasks that fit."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from esmond_etl import BASE, Interval, IntervalSet, Metadata, Series, Served, Task
+from esmond_etl.config import Pipeline
+from esmond_etl.ledger import Ledger
+from esmond_etl.plan import BYTES, LONGEST, Pace, Todo, cut, tasks, todo
+from esmond_etl.settings import Settings
+from esmond_etl.testing import CollectedSink, RecordedSource
+
+DAY = 86400
+NOW = 1000 * DAY
+
+
+def pipeline(**settings: object) -> Pipeline:
+    values = {"from": 0, "to": 100 * DAY, "window": "1d", "settle": "0s", "lookback": "0s", **settings}
+    return Pipeline(
+        "p.toml", Settings.model_validate(values), RecordedSource(recorded=[]), (), (CollectedSink(),), ("sink[0] (collected)",)
+    )
+
+
+def series(count: int, per_metadata: int = 1) -> list[Series]:
+    names = [f"et{number}" for number in range(per_metadata)]
+    metadata = [Metadata(f"k{number:06}", event_types={name: {BASE: Served("")} for name in names}) for number in range(count)]
+    return [each for one in metadata for each in one.series()]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 99), st.integers(1, 30)), max_size=6), st.integers(0, 50), st.integers(51, 100), st.booleans()
+)
+def test_todo_is_wanted_less_done(done: list[tuple[int, int]], start: int, end: int, again: bool) -> None:
+    ledger, (one,) = Ledger(Path(":memory:")), series(1)
+    for first, length in done:
+        ledger.record([one.id], Interval(first * DAY, (first + length) * DAY))
+    groups = list(todo(pipeline(), ledger, [one], Interval(start * DAY, end * DAY), NOW, again))
+    taken = set() if again else {day for first, length in done for day in range(first, first + length)}
+    left = {day for day in range(start, end) if day not in taken}
+    assert {day // DAY for group in groups for interval in group.intervals for day in range(*interval, DAY)} == left
+    ledger.close()
+
+
+def test_the_last_hours_count_as_not_done_window_by_window() -> None:
+    ledger, (one,) = Ledger(Path(":memory:")), series(1)
+    ledger.record([one.id], Interval(0, NOW))
+    wanted = Interval(NOW - 10 * DAY, NOW)
+    late = pipeline(lookback="30h")
+    assert list(todo(late, ledger, [one], wanted, NOW)) == [Todo(IntervalSet([Interval(NOW - 2 * DAY, NOW)]), [one])]
+
+
+def test_series_with_the_same_left_to_do_share_tasks_and_metadata_stay_together() -> None:
+    ledger, many = Ledger(Path(":memory:")), series(500, 5)
+    odd = many[7]
+    ledger.record([odd.id], Interval(0, 50 * DAY))
+    groups = list(todo(pipeline(), ledger, many, Interval(0, 100 * DAY), NOW))
+    assert sorted(len(group.series) for group in groups) == [1, 495, 1000, 1004]
+    homes: dict[str, set[int]] = {}
+    for number, group in enumerate(groups):
+        for each in group.series:
+            homes.setdefault(each.metadata.key, set()).add(number)
+    assert {key for key, numbers in homes.items() if len(numbers) > 1} == {odd.metadata.key}
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 10**6), st.integers(1, 4000), st.integers(0, 12))
+def test_the_tasks_of_an_interval_cover_it_once_and_are_cut_on_the_grid(
+    start: int, length: int, window: int, halvings: int
+) -> None:
+    pace = Pace(window)
+    pace.span = max(window, pace.span >> halvings)
+    interval = Interval(start // window * window, (start + length) // window * window + window)
+    found = [task.interval for task in cut((), interval, pace)]
+    assert found[0].start == interval.start
+    assert found[-1].end == interval.end
+    assert all(before.end == after.start for before, after in pairwise(found))
+    assert all(each.end % pace.span == 0 for each in found[:-1])
+
+
+def test_tasks_get_longer_while_they_hold_little_and_shorter_when_they_hold_much() -> None:
+    pace = Pace(DAY)
+    first = pace.span
+    feed = tasks([Todo(IntervalSet([Interval(0, 10**6 * DAY)]), series(1))], pace)
+    next(feed)
+    pace.learn(1000, Task((), Interval(0, first), DAY))
+    assert pace.span == 2 * first
+    for _ in range(20):
+        pace.learn(0, Task((), Interval(0, pace.span), DAY))
+    assert LONGEST // 2 < pace.span <= LONGEST
+    pace.learn(3 * BYTES, Task((), Interval(0, pace.span), DAY))
+    assert LONGEST // 4 < pace.span <= LONGEST // 2
+    pace.shrink(Task((), Interval(0, 16 * DAY), DAY))
+    assert pace.span == 4 * DAY
+    pace.shrink(Task((), Interval(0, 2 * DAY), DAY))
+    assert pace.span == DAY
