@@ -102,10 +102,12 @@ class Delivery:
     def _look_first(self) -> None:
         """Leave out what the target has already; hold what is missing as long as an earlier request may be at work."""
         self._until = max(self.place.doubt, self.target.doubt)
-        is_doubtful = time.monotonic() < self._until
-        fresh = [] if is_doubtful else [column for column in self._left if self.place.is_fresh(column.event_type, self.interval)]
+        # what came in since the target was asked for its metadata makes that out of date
+        was_doubtful = self.place.asked < self._until
+        fresh = [] if was_doubtful else [column for column in self._left if self.place.is_fresh(column.event_type, self.interval)]
         known = [column for column in self._left if column not in fresh]
-        if known and is_doubtful:
+        is_doubtful = time.monotonic() < self._until
+        if known and was_doubtful:
             self._flush()
         self._left = fresh + self._compared(known, is_first=True)
         self._held = self._places() if is_doubtful else set()

@@ -42,6 +42,7 @@ class Place:
 
     metadata: Metadata | None  #: as the target has it; None if the target will not have it
     refused: str = ""  #: why it will not
+    asked: float = 0.0  #: when (monotonic) the target was asked
     lock: threading.Lock = field(default_factory=threading.Lock)  #: held by the one who writes
     touched: dict[str, IntervalSet] = field(default_factory=dict)  #: event type -> where this process has written
     doubt: float = 0.0  #: until then (monotonic) requests with an unknown outcome may be at work
@@ -134,8 +135,9 @@ class Target:
     def _post(self, metadata: Metadata) -> Place:
         """Post all of `metadata` but what the target does not know."""
         while True:
+            asked = time.monotonic()
             try:
-                return Place(self._posted(self._body(metadata)))
+                return Place(self._posted(self._body(metadata)), asked=asked)
             except StatusError as error:
                 if error.status != 400:
                     raise
