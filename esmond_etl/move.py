@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from esmond_etl import profile
 from esmond_etl.batch import Batch
 from esmond_etl.config import Pipeline
 from esmond_etl.errors import EsmondEtlError, StoppedError
@@ -39,6 +40,7 @@ class Outcome:
     sink_failed: str = ""  #: why the task as a whole failed
     stopped: bool = False
     traffic: tuple[int, int, int] = (0, 0, 0)  #: process, and its requests and bytes received so far, of all stages
+    spent: dict[str, float] = field(default_factory=dict)  #: CPU seconds of that process so far, by part, if they are measured
 
 
 @dataclass
@@ -114,7 +116,7 @@ class Mover:
                 left = [series for series in left if series.id not in outcome.failures]
         except StoppedError:
             outcome.stopped = True
-        outcome.traffic = self.traffic
+        outcome.traffic, outcome.spent = self.traffic, profile.snapshot()
         return outcome
 
     @property
@@ -157,10 +159,14 @@ class Mover:
         if any(each.error and each.touched for each in moved):
             attempt.roll_back()
             return self._give_up(outcome, moved)
-        outcome.receipts = [load.commit() for load in attempt.loads]
+        outcome.receipts = [self._commit(load, label) for load, label in zip(attempt.loads, self.pipeline.labels, strict=True)]
         outcome.done += [each.series.id for each in moved if not each.error]
         outcome.read, outcome.size = sum(each.read for each in moved), sum(each.size for each in moved)
         return True
+
+    def _commit(self, load: Load, label: str) -> Receipt:
+        with profile.part(label, whole=True):
+            return load.commit()
 
     def _give_up(self, outcome: Outcome, moved: list[_Moved]) -> bool:
         blamed = [each for each in moved if each.of_sink]
@@ -200,12 +206,11 @@ class Mover:
                 break
             try:
                 moved.touched = True
+                for load, label in zip(attempt.loads, self.pipeline.labels, strict=True):
+                    with profile.part(label, whole=True):
+                        load.end(target) if batch is None else load.write(batch)
                 if batch is None:
-                    for load in attempt.loads:
-                        load.end(target)
                     break
-                for load in attempt.loads:
-                    load.write(batch)
             except Exception as error:  # whatever a sink raises
                 moved.blame(error, of_sink=True)
                 break
@@ -216,11 +221,11 @@ class Mover:
 
         Raises what the source and the transforms raise.
         """
-        batches: Any = _counted(self.pipeline.source.read(series, task.interval), moved)
+        batches: Any = _counted(profile.through("source", self.pipeline.source.read(series, task.interval)), moved)
         stage_series: Series | None = series
-        for transform in self.pipeline.transforms:
+        for index, transform in enumerate(self.pipeline.transforms):
             if stage_series is not None and transform.concerns(stage_series):
-                batches = transform.apply(batches)
+                batches = profile.through(f"transform[{index}] ({type(transform).__name__})", transform.apply(batches))
             stage_series = _becomes(stage_series, transform)
         yield from (batch for batch in batches if len(batch))
 

@@ -66,7 +66,8 @@ def todo(
 ) -> Iterator[Todo]:
     """What is left to do of `series` in `interval`, in groups that fit a task.
 
-    The last `lookback` seconds count as not done: datapoints arrive late. With `again`, nothing counts as done.
+    The last `lookback` seconds count as not done: datapoints arrive late. With `again`, nothing counts as done. Windows after the
+    last datapoint of a series, as far as its source can tell, are left out.
     """
     late = IntervalSet([Interval(floor(now - pipeline.settings.lookback, pipeline.settings.window), max(now, interval.end) + 1)])
     groups: dict[IntervalSet, list[Series]] = {}
@@ -79,9 +80,16 @@ def todo(
             done = {} if again else ledger.done(key)
         taken = done.get((each.event_type, str(each.summary)))
         left = everything.minus(taken.minus(late)) if taken else everything
+        if not again and (last := pipeline.source.last(each)) < interval.end:
+            left = left.within(Interval(interval.start, _after(last, pipeline.settings.window, interval.start)))
         if left:
             groups.setdefault(left, []).append(each)
     yield from (Todo(*group) for group in groups.items())
+
+
+def _after(last: float, window: int, start: int) -> int:
+    """The end of the window that `last` is in, `start` at least."""
+    return max(start, floor(int(last), window) + window) if last > start else start
 
 
 def _full(groups: dict[IntervalSet, list[Series]]) -> Iterator[Todo]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from esmond_etl import ledger as ledgers
-from esmond_etl import plan
+from esmond_etl import plan, profile
 from esmond_etl.config import Pipeline
 from esmond_etl.interval import Interval, IntervalSet, floor
 from esmond_etl.ledger import Ledger
@@ -52,6 +52,7 @@ class Result:
     requests: int = 0
     received: int = 0  #: bytes
     seconds: float = 0
+    profile: dict[str, float] = field(default_factory=dict)  #: CPU seconds by part, if they are measured
     failures: dict[SeriesId, str] = field(default_factory=dict)
     remarks: Counter[str] = field(default_factory=Counter)
     note: str = ""  #: what the user should know about this run before all else
@@ -80,6 +81,7 @@ class Result:
             "requests": self.requests,
             "bytes": self.received,
             "seconds": round(self.seconds, 3),
+            **({"profile": {part: round(seconds, 3) for part, seconds in self.profile.items()}} if self.profile else {}),
             "failures": {str(series): message for series, message in self.failures.items()},
             "remarks": dict(self.remarks),
             "note": self.note,
@@ -153,7 +155,8 @@ def _list(mover: Mover, watch: Watch, result: Result) -> list[Series]:
     """The series of the source, without those that the transforms would mix with another one."""
     found: list[Series] = []
     taken: dict[SeriesId, Series] = {}
-    for each in mover.pipeline.source.series(result.interval) if result.interval.seconds else ():
+    listed = profile.through("list", mover.pipeline.source.series(result.interval), whole=True)
+    for each in listed if result.interval.seconds else ():
         target = mover.becomes(each) if mover.pipeline.transforms else None
         first = taken.setdefault(target.id, each) if target else each
         if first is each:
@@ -194,13 +197,15 @@ class _Run:
     failed: Counter[SeriesId] = field(default_factory=Counter)  #: tasks that a series has failed in
     cut: deque[Task] = field(default_factory=deque)  #: what tasks that were too large have been cut into
     traffic: dict[int, tuple[int, int]] = field(default_factory=dict)
+    spent: dict[int, dict[str, float]] = field(default_factory=dict)  #: by process
 
     def __post_init__(self) -> None:
         self.pipeline = self.mover.pipeline
         self.pace = plan.Pace(self.pipeline.settings.window)
 
     def go(self, series: list[Series], now: int, again: bool) -> None:
-        groups = list(plan.todo(self.pipeline, self.ledger, series, self.result.interval, now, again))
+        with profile.part("plan", whole=True):
+            groups = list(plan.todo(self.pipeline, self.ledger, series, self.result.interval, now, again))
         self.result.series = sum(len(group.series) for group in groups)
         self.watch.planned(sum(group.intervals.seconds * len(group.series) for group in groups))
         in_flight: dict[Future[Outcome], Task] = {}
@@ -216,7 +221,7 @@ class _Run:
                 break
         while in_flight:
             self._settle(in_flight)
-        self._count(*self.mover.traffic)
+        self._count(self.mover.traffic, profile.snapshot())
         self.result.stopped = self.result.stopped or self.stop.is_set()
 
     def _next(self, tasks: Iterator[Task]) -> Task | None:
@@ -265,7 +270,8 @@ class _Run:
     def _record(self, task: Task, outcome: Outcome) -> None:
         rejected = {label: receipt.rejected for label, receipt in zip(self.pipeline.labels, outcome.receipts, strict=False)}
         metadata = {each.metadata.key: each.metadata for each in task.series}
-        self.ledger.record(outcome.done, task.interval, metadata.values(), rejected, outcome.failures)
+        with profile.part("ledger"):
+            self.ledger.record(outcome.done, task.interval, metadata.values(), rejected, outcome.failures)
         self.failed_in_a_row = self.failed_in_a_row + 1 if outcome.sink_failed else 0
         self._add(outcome)
 
@@ -281,10 +287,13 @@ class _Run:
             sink.unchanged += receipt.unchanged
             sink.rejected += len(receipt.rejected)
             result.remarks.update(receipt.remarks)
-        self._count(*outcome.traffic)
+        self._count(outcome.traffic, outcome.spent)
 
-    def _count(self, process: int, requests: int, received: int) -> None:
-        result = self.result
+    def _count(self, traffic: tuple[int, int, int], spent: dict[str, float]) -> None:
+        result, (process, requests, received) = self.result, traffic
         self.traffic[process] = max(self.traffic.get(process, (0, 0)), (requests, received))
+        self.spent[process] = max(self.spent.get(process, {}), spent, key=lambda each: sum(each.values()))
+        total = sum(map(Counter, self.spent.values()), Counter[str]())
+        result.profile = dict(sorted(total.items(), key=lambda item: -item[1]))
         result.requests = sum(requests for requests, _ in self.traffic.values())
         result.received = sum(received for _, received in self.traffic.values())

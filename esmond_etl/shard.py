@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from esmond_etl import memory
+from esmond_etl import memory, profile
 from esmond_etl.config import Pipeline
 from esmond_etl.ledger import Ledger
 from esmond_etl.move import Mover, Outcome
@@ -34,7 +34,7 @@ def executor(pipeline: Pipeline, processes: int, stop: threading.Event) -> Itera
                 return
 
     threading.Thread(target=pass_on, name="stop", daemon=True).start()
-    with ProcessPoolExecutor(processes, context, _open, (_closed(pipeline), stopped)) as pool:
+    with ProcessPoolExecutor(processes, context, _open, (_closed(pipeline), stopped, profile.is_on())) as pool:
         try:
             yield pool
         finally:
@@ -52,7 +52,9 @@ def _closed(pipeline: Pipeline) -> Pipeline:
     return replace(pipeline, source=fresh(pipeline.source), transforms=transforms, sinks=sinks)
 
 
-def _open(pipeline: Pipeline, stop: Any) -> None:
+def _open(pipeline: Pipeline, stop: Any, is_profiled: bool) -> None:
+    if is_profiled:
+        profile.start()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the process that started this one decides
     memory.stay_small()

@@ -7,6 +7,7 @@ connection is made, before `open`.
 
 from __future__ import annotations
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -105,6 +106,13 @@ class Source(Stage):
         A source that can find it with little effort saves a backfill the reading of years before the first measurement.
         """
         return interval.start
+
+    def last(self, series: Series) -> float:
+        """A moment (Unix time) that no datapoint of `series` lies after, as its list tells; infinity if that cannot be told.
+
+        It spares a run the reading of what cannot be there. What lies after it is not noted as done.
+        """
+        return math.inf
 
 
 class Transform(Stage):

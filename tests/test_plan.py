@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from itertools import pairwise
 from pathlib import Path
 
@@ -99,3 +101,36 @@ def test_tasks_get_longer_while_they_hold_little_and_shorter_when_they_hold_much
     assert pace.span == 4 * DAY
     pace.shrink(Task((), Interval(0, 2 * DAY), DAY))
     assert pace.span == DAY
+
+
+class Told(RecordedSource):
+    """A source that knows when each series ends."""
+
+    ends: dict[str, float]
+
+    def last(self, series: Series) -> float:
+        """As it was told."""
+        return self.ends[series.metadata.key]
+
+
+def test_windows_after_the_last_datapoint_of_a_series_are_left_out() -> None:
+    ledger, many = Ledger(Path(":memory:")), series(6)
+    ends = dict(zip((each.metadata.key for each in many), (5.5, 5.0, 9, 99, math.inf, -math.inf), strict=True))
+    source = Told(recorded=[], ends={key: day * DAY for key, day in ends.items()})
+    known = dataclasses.replace(pipeline(), source=source)
+    ledger.record([many[1].id], Interval(0, 3 * DAY))
+    ledger.record([many[2].id], Interval(0, 10 * DAY))
+    found = {
+        each.metadata.key: list(group.intervals)
+        for group in todo(known, ledger, many, Interval(0, 20 * DAY), NOW)
+        for each in group.series
+    }
+    assert found == {
+        "k000000": [Interval(0, 6 * DAY)],
+        "k000001": [Interval(3 * DAY, 6 * DAY)],
+        "k000003": [Interval(0, 20 * DAY)],
+        "k000004": [Interval(0, 20 * DAY)],
+    }
+    again = list(todo(known, ledger, many, Interval(0, 20 * DAY), NOW, again=True))
+    assert again == [Todo(IntervalSet([Interval(0, 20 * DAY)]), many)]
+    ledger.close()

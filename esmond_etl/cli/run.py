@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esmond_etl import cli
+from esmond_etl import cli, profile
 from esmond_etl.cli import show
 from esmond_etl.interval import parse_duration
 
@@ -44,10 +44,22 @@ def _duration(_context: click.Context, _option: click.Parameter, text: str | Non
     "--every", metavar="TIME", callback=_duration, help='Go on until told to stop: a run every "15m", say, a line of JSON each.'
 )
 @click.option("--metrics-port", metavar="PORT", type=click.IntRange(1, 65535), help="With --every: answer Prometheus at /metrics.")
+@click.option(
+    "--profile",
+    "is_profiled",
+    is_flag=True,
+    help="Say at the end where the CPU time went: list, fetch, decode, each stage, ledger.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, a document a pipeline.")
 @click.option("--quiet", is_flag=True, help="No progress, no summary: errors alone.")
 def command(
-    pipelines: tuple[str, ...], as_json: bool, quiet: bool, every: int | None, metrics_port: int | None, **options: Any
+    pipelines: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    every: int | None,
+    metrics_port: int | None,
+    is_profiled: bool,
+    **options: Any,
 ) -> int:
     """Move what each PIPELINE wants and has not moved yet.
 
@@ -67,11 +79,13 @@ def command(
 
     if metrics_port and not every:
         raise click.UsageError("--metrics-port goes with --every: a single run is over before Prometheus asks")
+    if is_profiled and every:
+        raise click.UsageError("--profile is for a single run: leave out --every")
     if every:
         return _again_and_again(pipelines, every, metrics_port, **options)
     loaded = [config.load(path) for path in pipelines]
     with stopping() as stop:
-        codes = [_run(pipeline, stop, as_json, quiet, **options) for pipeline in loaded if not stop.is_set()]
+        codes = [_run(pipeline, stop, as_json, quiet, is_profiled, **options) for pipeline in loaded if not stop.is_set()]
     return max(codes) if len(codes) == len(loaded) else cli.INCOMPLETE
 
 
@@ -84,13 +98,17 @@ def _again_and_again(pipelines: tuple[str, ...], every: int, metrics_port: int |
         return keep_going(pipelines, every, metrics_port, stop, lambda pipeline: _moved(pipeline, stop, True, **options))
 
 
-def _run(pipeline: Any, stop: threading.Event, as_json: bool, quiet: bool, **options: Any) -> int:
+def _run(pipeline: Any, stop: threading.Event, as_json: bool, quiet: bool, is_profiled: bool, **options: Any) -> int:
+    if is_profiled:
+        profile.start()
     result = _moved(pipeline, stop, quiet, **options)
     output = sys.stderr if prints_datapoints(pipeline) else None  # stdout is theirs alone then
     if as_json:
         show.as_json(result.to_json(), output)
     elif not quiet:
         show.result(result, output)
+    if is_profiled and not as_json:
+        show.profile(result)
     show.failures(result)
     if result.stopped:
         show.say(f"{pipeline.name}: stopped; what was in flight is rolled back, the next run goes on from here")

@@ -130,6 +130,13 @@ def result(result: Result, file: Any = None) -> None:
     print("\n".join(lines), file=file)
 
 
+def profile(result: Result) -> None:
+    """Print on stderr how many seconds of CPU went where."""
+    total = sum(result.profile.values())
+    rows = [(part, round(seconds, 2), round(100 * seconds / total)) for part, seconds in result.profile.items()]
+    table(("part", "CPU s", "%"), [*rows, ("all", round(total, 2), 100)], file=sys.stderr)
+
+
 def failures(result: Result, most: int = 20) -> None:
     """Say on stderr which series are not done, and why."""
     for series, message in list(result.failures.items())[:most]:

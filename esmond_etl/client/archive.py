@@ -26,6 +26,7 @@ from urllib3.exceptions import (
 )
 from urllib3.util.retry import Retry
 
+from esmond_etl import profile
 from esmond_etl.client import wire
 from esmond_etl.errors import ArchiveError, ConfigError, ContentError, RequestError, StatusError, StoppedError
 from esmond_etl.stages import Traffic
@@ -122,7 +123,10 @@ class Archive:
         retry = self._retry
         while True:
             try:
-                return _decoded(self._send(request), request.url, decode)
+                with profile.part("fetch"):
+                    answer = self._send(request)
+                with profile.part("decode"):
+                    return _decoded(answer, request.url, decode)
             except ArchiveError as error:
                 if not _passes(error):
                     raise

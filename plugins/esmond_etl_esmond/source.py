@@ -1,5 +1,6 @@
 """The esmond source: query filters to streams of datapoints."""
 
+import math
 import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -7,7 +8,7 @@ from typing import Any, ClassVar
 from pydantic import Field, PrivateAttr, field_validator
 
 from esmond_etl import Batch, Context, Duration, Interval, Series, Source, Summary
-from esmond_etl.client.reading import Reader
+from esmond_etl.client.reading import Reader, is_elmond
 from esmond_etl_esmond.connection import Connection
 
 #: What elmond cannot filter by: it answers 500.
@@ -15,6 +16,9 @@ NO_FILTER = frozenset({"failures", "packet-trace-multi"})
 
 #: Filtering a list by time is worth a thought only where `from` is recent: it leaves out the tests that ended before, s.
 RECENT = 92 * 86400
+
+#: So far may the clock of a measuring host be ahead of the archive's, s.
+AHEAD = 3600
 
 
 class EsmondSource(Connection, Source):
@@ -41,6 +45,12 @@ class EsmondSource(Connection, Source):
     page: int = Field(10_000, gt=0, le=10_000, description="datapoints a request at most")
     spacing: Duration = Field(
         1, gt=0, description="least time between two results of one test; elmond is read in steps of it times `page`"
+    )
+
+    trust_time_updated: bool = Field(
+        False,
+        description="whether to skip windows that begin an hour or more after the archive's last write to a series: a run in which "
+        "nothing is new then asks for no data; wrong where the clocks of measuring hosts are ahead",
     )
 
     _reader: Reader = PrivateAttr()
@@ -88,3 +98,9 @@ class EsmondSource(Connection, Source):
     def first(self, series: Series, interval: Interval) -> int:
         """When the first datapoint of `series` in `interval` is, for one small request; raises ArchiveError if that fails."""
         return self._reader.first(series, interval)
+
+    def last(self, series: Series) -> float:
+        """A moment (Unix time) that no datapoint lies after: the last write and some time, if that can be trusted; else infinity."""
+        if not self.trust_time_updated or is_elmond(series):
+            return math.inf
+        return -math.inf if series.served.updated is None else series.served.updated + AHEAD

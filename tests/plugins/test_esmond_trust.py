@@ -1,0 +1,72 @@
+"""What an archive says of the last write to a series spares requests, where it can be trusted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import esmond_etl_archive
+import pyarrow.dataset as ds
+
+
+def write(folder: Path, url: str) -> Path:
+    path = folder / "p.toml"
+    path.write_text(f"""
+from = 2024-03-04
+to = 2024-03-16
+window = "1d"
+[source]
+type = "esmond"
+url = "{url}"
+trust_time_updated = true
+[[sink]]
+type = "parquet"
+path = "{folder / "out"}"
+""")
+    return path
+
+
+def etl(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "esmond_etl", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def rows(folder: Path) -> int:
+    """How many datapoints there are."""
+    return sum(ds.dataset(part, format="parquet").count_rows() for part in folder.glob("event_type=*"))
+
+
+def test_an_archive_that_is_trusted_is_not_asked_for_what_it_was_not_written(archive: Any, proxy: Any, tmp_path: Path) -> None:
+    record = next(iter(esmond_etl_archive.sample(days=4, hosts=2)))
+    esmond_etl_archive.load(archive.archive, [record])
+    updated, asked = 1709510400 + 4 * 86400, list[str]()
+
+    def meddle(request: Any, real: Any) -> Any:
+        if not request.path.endswith("/archive/"):
+            asked.append(request.path)
+            return real
+        entries = json.loads(real.body)
+        for each in (event_type for entry in entries for event_type in entry["event-types"]):
+            each["time-updated"] = updated if each["time-updated"] else None
+        return real._replace(body=json.dumps(entries).encode())
+
+    path = write(tmp_path, proxy(archive.url, meddle).url)
+    assert etl("run", path, "--to", "2024-03-06").returncode == 0
+    assert etl("run", path, "--to", "2024-03-12").returncode == 0
+    written = {name for name, points in record["datapoints"].items() if points}
+    before = rows(tmp_path / "out")
+    assert before == sum(len(points) for points in record["datapoints"].values())
+    assert {name.rsplit("/", 2)[1] for name in asked} == written, "what was never written is not asked for"
+    asked.clear()
+    assert etl("run", path).returncode == 0
+    assert asked == []
+    late = 1709510400 + 9 * 86400
+    esmond_etl_archive.load(archive.archive, [{**record, "datapoints": {"throughput": [(late, 5)]}}])
+    updated = late + 60
+    assert etl("run", path).returncode == 0
+    assert rows(tmp_path / "out") == before + 1
+    assert etl("run", path, "--reload").returncode == 0
+    assert any("failures" in name for name in asked), "with --reload, everything is"
