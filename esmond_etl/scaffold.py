@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import tempfile
 import tomllib
@@ -21,6 +22,9 @@ from esmond_etl.stages import Sink
 
 #: The answers that a pipeline is made of, in the order in which they are asked for.
 QUESTIONS: Final = ("source", "sink", "target", "from_", "event_types")
+
+#: An option that is taken from the environment.
+_VARIABLE: Final = re.compile(r'(?m)(?<= = ")\$\{(\w+)\}(?="$)')
 
 #: Template -> where it goes in a plugin.
 _PLUGIN: Final = {
@@ -57,13 +61,10 @@ def pipeline(file: Path, answers: Mapping[str, str]) -> tuple[str, list[str]]:
     problems = _problems(text)
     if problems:  # some sinks cannot do without their secrets
         text = _pipeline(file, answers, secrets=True)
-        problems = _problems(text)
-    missing = re.compile(r"the environment has no variable (\w+)")
-    unset = [found[1] for each in problems if (found := missing.match(each.what))]
-    wrong = [f"{each.where}: {each.what}" + (f"; {each.hint}" if each.hint else "") for each in problems]
-    if len(unset) < len(wrong):
-        raise ConfigError("\n".join(each for each in wrong if not missing.search(each)))
-    return text, unset
+        problems = _problems(_VARIABLE.sub("secret", text))
+    if problems:
+        raise ConfigError("\n".join(f"{each.where}: {each.what}" + (f"; {each.hint}" if each.hint else "") for each in problems))
+    return text, [name for name in _VARIABLE.findall(text) if name not in os.environ]
 
 
 def _pipeline(file: Path, answers: Mapping[str, str], secrets: bool) -> str:

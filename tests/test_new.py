@@ -28,7 +28,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("sink", sorted(installed().of("sink")))
 def test_a_pipeline_for_every_sink_passes_check(sink: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["new", "pipeline", "new.toml", "--sink", sink, "--event-types", "all", *ANSWERS]) == 0
+    target = ["--target", "duckdb:warehouse.db"] if sink == "sql" else []
+    assert run(["new", "pipeline", "new.toml", "--sink", sink, "--event-types", "all", *ANSWERS, *target]) == 0
     assert capsys.readouterr().out == "new.toml is written; next: esmond-etl check new.toml\n"
     pipeline, problems = config.inspect("new.toml")
     assert pipeline is not None
@@ -41,6 +42,15 @@ def test_the_answers_stand_in_the_pipeline() -> None:
     pipeline: Any = config.load("new.toml")
     assert (pipeline.settings.from_, pipeline.source.url) == ("2014-01-01", "https://archive.example.net/")
     assert (pipeline.source.event_types, pipeline.sinks[0].path) == (["throughput", "failures"], "https://target.example.net/")
+
+
+def test_what_the_environment_lacks_is_named_and_what_is_wrong_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ESMOND_API_KEY", raising=False)
+    assert run(["new", "pipeline", "new.toml", "--sink", "sql", "--event-types", "all", *ANSWERS]) == 2
+    assert "sink[0]: is not the URL of a database" in capsys.readouterr().err
+    assert not Path("new.toml").exists()
 
 
 def test_what_the_options_do_not_say_is_asked_for() -> None:
