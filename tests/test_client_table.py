@@ -78,11 +78,18 @@ def test_a_table_has_the_columns_of_the_parquet_sink(filled: Any) -> None:
 
 def test_the_parquet_sink_writes_the_same_columns() -> None:
     from esmond_etl_parquet.columns import SCHEMAS
+    from esmond_etl_parquet.typed import TYPES
 
     from esmond_etl.table import SUBJECT
 
-    for schema in SCHEMAS.values():
-        assert schema.names == ["ts", "val", *SUBJECT[:-2]]  # the event type and the summary are in the names of its folders
+    for kind, schema in SCHEMAS.items():
+        beside = [kind] if kind in TYPES else []  # what is opened beside `val`
+        assert schema.names == [
+            "ts",
+            "val",
+            *beside,
+            *SUBJECT[:-2],
+        ]  # the event type and the summary are in the names of its folders
         assert [schema.field(name).type for name in SUBJECT[:-2]] == [TEXT] * len(SUBJECT[:-2])
 
 

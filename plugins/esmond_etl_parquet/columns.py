@@ -40,8 +40,7 @@ VAL: Final[dict[Kind, pa.DataType]] = {
 #: How people are told of it.
 NOUNS: Final[dict[Kind, str]] = {
     "number": "numbers",
-    "map": "histograms as maps",
-    "delays": "histograms as maps and delays",
+    **dict.fromkeys(("map", "delays"), "histograms as maps"),
     **dict.fromkeys(("json", "hops", "traces", "intervals", "streams"), "JSON text"),
 }
 

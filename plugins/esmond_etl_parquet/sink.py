@@ -21,7 +21,7 @@ class ParquetSink(Sink):
 
     Columns: `ts` (UTC, seconds); `val` (a number; for histograms a map<string, int64> of counts by bucket; for everything else the
     value's JSON text); beside it, where there is something to open, `hops` (packet-trace), `traces` (packet-trace-multi), `intervals`
-    (subintervals), `streams` (subintervals of streams), `delays` (histograms of delays, if asked for): typed lists; `metadata_key`,
+    (subintervals), `streams` (subintervals of streams), `delays` (histograms of delays): typed lists; `metadata_key`,
     `source`, `destination`, `measurement_agent`, `tool_name`, `input_source`, `input_destination` (texts); `parameters` (JSON text: all
     other metadata). The event type, the summary (`base`, `average-86400`) and the date are in the folders' names. A folder keeps the
     columns that it began with. `metadata/_table.pq` has a row for each metadata key.
@@ -41,9 +41,9 @@ class ParquetSink(Sink):
     """
 
     path: str = Field(description="folder, or URL of one in an object store", examples=["out/", "s3://bucket/measurements"])
-    histograms: Literal["map", "delays", "json"] = Field(
-        "map",
-        description="as maps; as maps, with a list of delays in milliseconds beside them; or as JSON text, byte for byte",
+    histograms: Literal["delays", "map", "json"] = Field(
+        "delays",
+        description="as maps, with a list of delays in milliseconds beside them; as maps alone; or as JSON text, byte for byte",
     )
     lists: bool = Field(True, description="whether packet traces and subintervals have typed lists beside their JSON text")
 

@@ -16,6 +16,7 @@ import pytest
 from esmond_etl_parquet import histograms
 from esmond_etl_parquet.sink import ParquetSink
 from esmond_etl_parquet.source import ParquetSource
+from esmond_etl_parquet.typed import TYPES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,8 +79,9 @@ def test_numbers_are_doubles_histograms_maps_and_all_else_json_text(tmp_path: Pa
     ]
     subject = [f"{name}: dictionary<values=string, indices=int32, ordered=0>" for name in texts]
     vals = ["double", "double", "map<string, int64 ('val')>", "string", "string"]
+    beside = {"packet-trace": [f"hops: {TYPES['hops']}"], "histogram-rtt": [f"delays: {TYPES['delays']}"]}
     assert columns(tmp_path) == {
-        f"event_type={name.replace('/', '%2F')}": ["ts: timestamp[ms, tz=UTC]", f"val: {val}", *subject]
+        f"event_type={name.replace('/', '%2F')}": ["ts: timestamp[ms, tz=UTC]", f"val: {val}", *beside.get(name, []), *subject]
         for name, val in zip(names, vals, strict=True)
     }
     source = ParquetSource(path=str(tmp_path))
