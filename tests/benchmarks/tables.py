@@ -114,6 +114,7 @@ def histograms(url: Served, size: Size) -> tuple[list[Contender], list[Limit]]:
     contenders = [
         to_parquet("esmond-etl, as text", url.url, size, types, histograms="json"),
         to_parquet("esmond-etl, as maps", url.url, size, types),
+        to_parquet("esmond-etl, as maps and delays", url.url, size, types, histograms="delays"),
         floor("floor, as text", url.url, size, types),
     ]
     limits = [Limit("esmond-etl, as text", "floor, as text", 1.25), Limit("esmond-etl, as maps", "floor, as text", 1.8)]
