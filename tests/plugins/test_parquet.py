@@ -156,14 +156,17 @@ def test_what_is_no_histogram_is_rejected_and_the_rest_written(tmp_path: Path) -
 
 @given(
     st.lists(st.dictionaries(st.sampled_from(["1", "38.5", "-2", "1e3", "é", "a:b", 'x"y', " 7"]), st.integers(0, 2**63 - 1))),
+    st.sampled_from([0, histograms._FEW]),
     st.data(),
 )
-def test_histograms_are_opened_as_json_reads_them(objects: list[dict[str, int]], data: st.DataObject) -> None:
+def test_histograms_are_opened_as_json_reads_them(objects: list[dict[str, int]], few: int, data: st.DataObject) -> None:
     separators = data.draw(st.sampled_from([(", ", ": "), (",", ":"), (" , ", " : ")]))
     texts = [json.dumps(each, separators=separators, ensure_ascii=False).encode() for each in objects]
     batch = batch_of(series("histogram-owdelay"), json_column(texts))
     start = data.draw(st.integers(0, len(objects)))
-    opened_map = histograms.opened(Batch(batch.series, batch.points.slice(start)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(histograms, "_FEW", few)
+        opened_map = histograms.opened(Batch(batch.series, batch.points.slice(start)))
     opened_map.validate(full=True)
     assert [dict(each) for each in opened_map.to_pylist()] == objects[start:]
 
