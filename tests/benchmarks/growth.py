@@ -1,4 +1,4 @@
-"""What grows with the number of series: planning, and the run in which nothing is new."""
+"""What grows: planning, the run in which nothing is new, a year of hourly loads."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.request import urlopen
 from tests.benchmarks.data import Size
 from tests.benchmarks.measure import HERE, PYTHON, Served, run, served
 
-NAMES: Final = ("planning", "nothing_new")
+NAMES: Final = ("planning", "nothing_new", "year")
 
 MANY = Size(100_000, 1250, 1)  #: by five event types
 
@@ -33,7 +33,7 @@ path = "out"
 
 def measured(name: str, folder: Path) -> dict[str, Any]:
     """One of the tables, as plain data."""
-    return planning(folder) if name == "planning" else nothing_new(folder)
+    return {"planning": planning, "nothing_new": nothing_new, "year": year}[name](folder)
 
 
 def planning(folder: Path) -> dict[str, Any]:
@@ -87,6 +87,15 @@ def nothing_new(folder: Path) -> dict[str, Any]:
     limits = [_limit("data requests", runs[1]["data requests"], 0), _limit("s of wall time", runs[1]["wall"], 15)]
     facts = {"first run": runs[0], "second run": runs[1]}
     return {"table": "nothing_new", "contenders": [], "facts": facts, "limits": limits}
+
+
+def year(folder: Path) -> dict[str, Any]:
+    """A year of a thousand series, loaded into Parquet hour by hour, then compacted: takes half an hour."""
+    command = [PYTHON, "-m", "tests.benchmarks.year", folder / "year", "365"]
+    done = subprocess.run(command, cwd=HERE.parents[1], check=True, capture_output=True, text=True)
+    facts = json.loads(done.stdout)
+    what = "most files of an event type and day afterwards"
+    return {"table": "year", "contenders": [], "facts": facts, "limits": [_limit(what, facts[what], 2)]}
 
 
 def _asked(url: Served) -> int:
