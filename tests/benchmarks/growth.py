@@ -93,7 +93,7 @@ def year(folder: Path) -> dict[str, Any]:
     """A year of a thousand series, loaded into Parquet hour by hour, then compacted: takes half an hour."""
     command = [PYTHON, "-m", "tests.benchmarks.year", folder / "year", "365"]
     done = subprocess.run(command, cwd=HERE.parents[1], check=True, capture_output=True, text=True)
-    facts = json.loads(done.stdout)
+    facts: dict[str, float] = json.loads(done.stdout)
     what = "most files of an event type and day afterwards"
     return {"table": "year", "contenders": [], "facts": facts, "limits": [_limit(what, facts[what], 2)]}
 
