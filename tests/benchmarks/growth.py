@@ -91,7 +91,7 @@ def nothing_new(folder: Path) -> dict[str, Any]:
 
 def year(folder: Path) -> dict[str, Any]:
     """A year of a thousand series, loaded into Parquet hour by hour, then compacted: takes half an hour."""
-    command = [PYTHON, "-m", "tests.benchmarks.year", folder / "year", "365"]
+    command = [PYTHON, "-m", "tests.benchmarks.year", str(folder / "year"), "365"]
     done = subprocess.run(command, cwd=HERE.parents[1], check=True, capture_output=True, text=True)
     facts: dict[str, float] = json.loads(done.stdout)
     what = "most files of an event type and day afterwards"
