@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from esmond_etl import cli, config
-from esmond_etl.cli.run import prints_datapoints
+from esmond_etl.cli import show
 from esmond_etl.errors import EsmondEtlError, StoppedError
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ def _run(path: str, run: Callable[[Pipeline], Result], metrics: Metrics | None) 
     try:
         pipeline = config.load(path)
         name = pipeline.name
-        if prints_datapoints(pipeline):
-            output = sys.stderr
+        output = show.output(pipeline)
         result = run(pipeline)
         facts = result.to_json()
         if metrics:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,7 +101,7 @@ def _run(pipeline: Any, stop: threading.Event, as_json: bool, quiet: bool, is_pr
     if is_profiled:
         profile.start()
     result = _moved(pipeline, stop, quiet, **options)
-    output = sys.stderr if prints_datapoints(pipeline) else None  # stdout is theirs alone then
+    output = show.output(pipeline)
     if as_json:
         show.as_json(result.to_json(), output)
     elif not quiet:
@@ -122,11 +121,6 @@ def _moved(
 
     with show.watching(pipeline.name, quiet) as watch:
         return run(pipeline, watch, stop, from_, to, reload, processes if executor == "processes" else 0)
-
-
-def prints_datapoints(pipeline: Any) -> bool:
-    """Whether stdout belongs to the datapoints."""
-    return any("(stdout)" in label for label in pipeline.labels)
 
 
 @contextmanager

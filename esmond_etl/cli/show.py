@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from esmond_etl.interval import format_duration
 
 if TYPE_CHECKING:
+    from esmond_etl.config import Pipeline
     from esmond_etl.move import Outcome
     from esmond_etl.run import Result
 
@@ -46,6 +47,11 @@ def _cell(value: object) -> str:
 def as_json(value: Any, file: Any = None) -> None:
     """Print a value as one JSON document."""
     print(json.dumps(value, ensure_ascii=False, indent=2), file=file)
+
+
+def output(pipeline: Pipeline) -> TextIO:
+    """Where to write what is said of a run: stderr, where stdout belongs to the datapoints."""
+    return sys.stderr if any("(stdout)" in label for label in pipeline.labels) else sys.stdout
 
 
 def say(text: str, **facts: Any) -> None:
