@@ -5,6 +5,8 @@ python bare_mirror.py SOURCE-URL TARGET-URL KEY PAGE EVENT-TYPE...
 
 import json
 import sys
+from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -40,6 +42,12 @@ def read(url: str) -> list[Raw]:
     return found
 
 
+@cache
+def fraction(val: bytes) -> bytes:
+    """What a rate has to be written as; a rate of 600 packets is one of a few hundred."""
+    return b'{"numerator":%d,"denominator":%d}' % Fraction(float(val)).limit_denominator(600).as_integer_ratio()
+
+
 def post(entry: dict[str, Any]) -> str:
     left_out = ("url", "uri", "metadata-key", "metadata-count-total", "event-types")
     names = [{"event-type": each["event-type"]} for each in entry["event-types"] if each["event-type"] in TYPES]
@@ -59,11 +67,14 @@ for entry in json.loads(session.get(f"{URL}{ROOT}?limit=100000", timeout=60).tex
         found = read(URL + uri)
         sent[name] = len(found)
         for row in found:
-            values.setdefault(row.ts, []).append(b'{"event-type":"%b","val":%b}' % (name.encode(), bytes(row.val)))
+            val = fraction(bytes(row.val)) if name == "packet-loss-rate" else bytes(row.val)
+            values.setdefault(row.ts, []).append(b'{"event-type":"%b","val":%b}' % (name.encode(), val))
     rows = [b'{"ts":%d,"val":[%b]}' % (ts, b",".join(values[ts])) for ts in sorted(values)]
     for first in range(0, len(rows), BULK):
         body = b'{"data":[%b]}' % b",".join(rows[first : first + BULK])
-        session.put(f"{TARGET}{ROOT}{key}/", body, timeout=60).raise_for_status()
+        answer = session.put(f"{TARGET}{ROOT}{key}/", body, timeout=60)
+        if not answer.ok:
+            sys.exit(f"{answer.url}: {answer.status_code} {answer.text[:500]}")
     for name, length in sent.items():
         if len(read(f"{TARGET}{ROOT}{key}/{name}/base")) != length:
             sys.exit(f"{key}/{name}: not all of it has arrived")
