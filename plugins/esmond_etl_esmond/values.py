@@ -195,7 +195,15 @@ def same_json(left: str | None, right: str | None) -> bool:
     """Whether two JSON texts say the same: blanks, the order of keys and the way a number is written do not count."""
     if left is None or right is None:
         return left is right
-    return left == right or _alike(_decode(left), _decode(right))
+    if left == right:
+        return True
+    one, two = _decode(left), _decode(right)
+    return bool(one == two) and (not _tells_truth(left + right) or _alike(one, two))
+
+
+def _tells_truth(text: str) -> bool:
+    """Whether a true or a false may be in it, which Python takes for 1 and 0."""
+    return "true" in text or "false" in text
 
 
 def _alike(left: Any, right: Any) -> bool:

@@ -116,6 +116,8 @@ def test_columns_of_other_types_are_posted_as_what_they_mean() -> None:
         ('{"a": [1, 2.0], "b": null}', '{"b":null,"a":[1.0,2]}', True),
         ('{"59.0":600}', '{"59":600}', False),
         ("true", "1", False),
+        ('[{"a": true}]', '[{"a":1}]', False),
+        ('{"a": [false, "true"]}', '{"a":[false,"true"]}', True),
         ("[1, 2]", "[2, 1]", False),
         ("[1]", "[1, 1]", False),
         ('"caf\\u00e9"', '"café"', True),
