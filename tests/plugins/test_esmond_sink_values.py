@@ -121,9 +121,14 @@ def test_columns_of_other_types_are_posted_as_what_they_mean() -> None:
         ("[1, 2]", "[2, 1]", False),
         ("[1]", "[1, 1]", False),
         ('"caf\\u00e9"', '"café"', True),
+        ('{"a b": 1}', '{"ab": 1}', False),
+        ('{"a": "b, c"}', '{"a":"b, c"}', True),
+        ('["a\\" b"]', '["a\\"b"]', False),
         (None, None, True),
         (None, "null", False),
     ],
 )
 def test_json_is_compared_by_what_it_says(left: str | None, right: str | None, same: bool) -> None:
     assert values.same_json(left, right) is same
+    texts = [pa.array([each], pa.string()) for each in (left, right)]
+    assert values.same(*texts).to_pylist() == [same]
