@@ -19,8 +19,11 @@ from esmond_etl.plan import BYTES
 from esmond_etl.series import Series, SeriesId
 from esmond_etl.stages import Context, Load, Receipt, Task, Transform
 
-#: A task that holds more bytes of columns is not delivered but cut, unless it is one window.
-TOO_LARGE = 4 * BYTES
+#: Once a task holds so many bytes of columns, no further metadata is begun, unless it is one window: smaller tasks do the others.
+FULL = 4 * BYTES
+
+#: Should those that had been begun be so large, nothing of the task is delivered.
+TOO_LARGE = 2 * FULL
 
 #: As many series that a sink would not take end a task: the fault lies with the sink.
 ENOUGH = 5
@@ -36,7 +39,7 @@ class Outcome:
     receipts: list[Receipt] = field(default_factory=list)  #: one a sink; empty if the task was not committed
     read: int = 0  #: datapoints
     size: int = 0  #: bytes of columns
-    too_large: bool = False  #: it has not been delivered: it must be cut
+    left: tuple[Series, ...] = ()  #: not delivered, as there was too much of them: smaller tasks must do that
     sink_failed: str = ""  #: why the task as a whole failed
     stopped: bool = False
     traffic: tuple[int, int, int] = (0, 0, 0)  #: process, and its requests and bytes received so far, of all stages
@@ -53,6 +56,7 @@ class _Moved:
     error: str = ""
     of_sink: bool = False
     touched: bool = False  #: something of it has been written
+    left: bool = False  #: it has not been begun
 
     def blame(self, error: Exception, of_sink: bool) -> None:
         text = str(error) if isinstance(error, EsmondEtlError) else f"{type(error).__name__}: {error}"
@@ -66,10 +70,21 @@ class _Attempt:
     task: Task
     loads: list[Load] = field(default_factory=list)
     size: int = 0  #: bytes of columns so far; about
+    begun: set[str] = field(default_factory=set)  #: keys of metadata
+
+    def leaves(self, series: Series) -> bool:
+        """Whether `series` is left to smaller tasks; what has the same metadata stays together."""
+        if self._exceeds(FULL) and series.metadata.key not in self.begun:
+            return True
+        self.begun.add(series.metadata.key)
+        return False
 
     @property
     def too_large(self) -> bool:
-        return self.size > TOO_LARGE and self.task.interval.seconds > self.task.window
+        return self._exceeds(TOO_LARGE)
+
+    def _exceeds(self, size: int) -> bool:
+        return self.size > size and self.task.interval.seconds > self.task.window
 
     def roll_back(self) -> None:
         for load in self.loads:
@@ -153,14 +168,15 @@ class Mover:
     def _conclude(self, outcome: Outcome, attempt: _Attempt, moved: list[_Moved]) -> bool:
         if attempt.too_large:
             attempt.roll_back()
-            outcome.too_large = True
+            outcome.left = tuple(each.series for each in moved)
             return True
         outcome.failures.update({each.series.id: each.error for each in moved if each.error})
         if any(each.error and each.touched for each in moved):
             attempt.roll_back()
             return self._give_up(outcome, moved)
         outcome.receipts = [self._commit(load, label) for load, label in zip(attempt.loads, self.pipeline.labels, strict=True)]
-        outcome.done += [each.series.id for each in moved if not each.error]
+        outcome.left = tuple(each.series for each in moved if each.left)
+        outcome.done += [each.series.id for each in moved if not (each.error or each.left)]
         outcome.read, outcome.size = sum(each.read for each in moved), sum(each.size for each in moved)
         return True
 
@@ -193,7 +209,9 @@ class Mover:
         return [moved for worker in workers for moved in worker.result()]
 
     def _series(self, series: Series, attempt: _Attempt) -> _Moved:
-        moved = _Moved(series)
+        moved = _Moved(series, left=attempt.leaves(series))
+        if moved.left:
+            return moved
         batches = self.transformed(series, attempt.task, moved)
         target = self.becomes(series) or series
         while not (self.stop.is_set() or attempt.too_large):

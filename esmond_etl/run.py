@@ -195,7 +195,7 @@ class _Run:
     at_once: int  #: tasks in flight, unless they are so small that more are needed to keep all requests busy
     failed_in_a_row: int = 0  #: tasks that a sink would not take
     failed: Counter[SeriesId] = field(default_factory=Counter)  #: tasks that a series has failed in
-    cut: deque[Task] = field(default_factory=deque)  #: what tasks that were too large have been cut into
+    cut: deque[Task] = field(default_factory=deque)  #: what tasks that were too large have left
     traffic: dict[int, tuple[int, int]] = field(default_factory=dict)
     spent: dict[int, dict[str, float]] = field(default_factory=dict)  #: by process
 
@@ -257,15 +257,15 @@ class _Run:
         for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
             task = in_flight.pop(future)
             outcome = future.result()
-            if outcome.too_large:
+            if outcome.left:
                 self.pace.shrink(task)
-                self.cut.extend(plan.cut(task.series, task.interval, self.pace))
-                continue
+                self.cut.extend(plan.cut(outcome.left, task.interval, self.pace))
             self._record(task, outcome)
             if not outcome.stopped and not outcome.sink_failed:
                 self.failed.update(outcome.failures.keys())
-                self.pace.learn(outcome.size, task)
-            self.watch.moved(task.interval.seconds * len(task.series), outcome, self.result)
+                if not outcome.left:
+                    self.pace.learn(outcome.size, task)
+            self.watch.moved(task.interval.seconds * (len(task.series) - len(outcome.left)), outcome, self.result)
 
     def _record(self, task: Task, outcome: Outcome) -> None:
         rejected = {label: receipt.rejected for label, receipt in zip(self.pipeline.labels, outcome.receipts, strict=False)}

@@ -21,6 +21,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
+from esmond_etl import config, move
+from esmond_etl.cli import show
+from esmond_etl.run import run
+
 FROM, TO = 1709510400, 1709510400 + 12 * 86400
 
 Rows = list[tuple[str, str, int, Any]]
@@ -366,18 +370,45 @@ def test_years_before_the_first_datapoint_cost_a_request_a_series(sampled: Any, 
     assert [(row["done_to"], row["gaps"]) for row in done] == [("2024-03-16", [])] * series
 
 
-def test_a_task_that_is_too_large_is_cut(archive: Any, tmp_path: Path) -> None:
+def failures_of(archive: Any, per_day: int, metadata: int = 1) -> list[tuple[int, Any]]:
+    """What failures an archive has of each of some metadata in twelve days, 10 kB each."""
     record = next(iter(esmond_etl_archive.sample(days=1, hosts=2)))
-    text = "x" * 1_000_000
-    points = [[FROM + day * 86400 + hour * 3600, {"error": f"{day} {hour} {text}"}] for day in range(12) for hour in range(24)]
-    esmond_etl_archive.load(archive.archive, [{**record, "datapoints": {"failures": points}}])
-    path = write(tmp_path, archive.url, source="page = 20")
-    facts = json.loads(etl("run", path, "--json").stdout)
-    assert (facts["written"], facts["complete"]) == (288, True)
-    assert facts["tasks"] > 2  # of 8 days, had they not been cut
+    moments = range(FROM, TO, 86400 // per_day)
+    points = [(ts, {"error": f"{ts}" + "x" * 10_000}) for ts in moments]
+    for number in range(metadata):
+        described = {**record["metadata"], "input-source": f"h{number}.example.net"}
+        esmond_etl_archive.load(archive.archive, [{"metadata": described, "datapoints": {"failures": list(map(list, points))}}])
+    return points
+
+
+@pytest.fixture
+def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks are full, and too large, a thousand times as soon as they are."""
+    monkeypatch.setattr(move, "FULL", move.FULL // 1000)
+    monkeypatch.setattr(move, "TOO_LARGE", move.TOO_LARGE // 1000)
+
+
+@pytest.mark.usefixtures("small_tasks")
+def test_a_task_that_is_too_large_is_cut(archive: Any, tmp_path: Path) -> None:
+    points = failures_of(archive, per_day=24)
+    with show.watching("p", quiet=True) as watch:
+        result = run(config.load(write(tmp_path, archive.url, source="page = 20")), watch)
+    assert (result.sinks["sink[0] (parquet)"].written, result.complete) == (288, True)
+    assert result.tasks > 4
     assert [(row[2], row[3]) for row in rows(tmp_path / "p")] == [
         (ts, json.dumps(val, separators=(",", ":"))) for ts, val in points
     ]
+
+
+@pytest.mark.usefixtures("small_tasks")
+def test_what_has_been_read_of_a_task_that_gets_too_large_is_delivered(archive: Any, tmp_path: Path) -> None:
+    failures_of(archive, per_day=1, metadata=8)
+    path = write(tmp_path, archive.url, head="parallel = 1", source='event_types = ["failures"]')
+    with show.watching("p", quiet=True) as watch:
+        result = run(config.load(path), watch)
+    assert (result.read, result.complete, len(rows(tmp_path / "p"))) == (96, True, 96)
+    assert result.tasks > 2
+    assert result.received < 1.1 * 96 * 10_000  # nothing was read twice
 
 
 def test_series_that_the_transforms_would_mix_are_told_and_kept_apart(sampled: Any, whole: Rows, tmp_path: Path) -> None:
