@@ -16,6 +16,7 @@ from esmond_etl.batch import TS, Batch
 from esmond_etl.errors import EsmondEtlError
 from esmond_etl.interval import Interval
 from esmond_etl.move import Mover
+from esmond_etl.sameness import same_value
 from esmond_etl.series import Series, SeriesId
 from esmond_etl.stages import Sink, Task
 
@@ -153,10 +154,14 @@ def _plain(value: Any) -> Any:
 
 
 def _take_common(here: list[Any], there: list[Any]) -> int:
-    common = 0
-    for value in list(here):
-        if value in there:
-            here.remove(value)
-            there.remove(value)
-            common += 1
+    """Take out of both lists what they have in common; returns how much that is."""
+    alone = []
+    for value in here:
+        place = next((place for place, other in enumerate(there) if same_value(value, other)), None)
+        if place is None:
+            alone.append(value)
+        else:
+            del there[place]
+    common = len(here) - len(alone)
+    here[:] = alone
     return common

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from esmond_etl import JSON_TEXT, NUMBER
 from esmond_etl.batch import text_column
+from esmond_etl.sameness import same_value
 from esmond_etl_esmond.fractions import simplest
 
 #: An archive keeps a float as `int(v * 10000)`.
@@ -207,18 +208,4 @@ def same_json(left: str | None, right: str | None) -> bool:
         return left is right
     if left == right:
         return True
-    one, two = _decode(left), _decode(right)
-    return bool(one == two) and (not _tells_truth(left + right) or _alike(one, two))
-
-
-def _tells_truth(text: str) -> bool:
-    """Whether a true or a false may be in it, which Python takes for 1 and 0."""
-    return "true" in text or "false" in text
-
-
-def _alike(left: Any, right: Any) -> bool:
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(_alike(value, right[name]) for name, value in left.items())
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(_alike, left, right))
-    return isinstance(left, bool) is isinstance(right, bool) and bool(left == right)
+    return same_value(_decode(left), _decode(right))

@@ -1,0 +1,59 @@
+"""Two streams of datapoints compared: what counts as the same, and what is told of what does not."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from esmond_etl import Batch, Metadata, Series
+from esmond_etl.verify import Compared, Difference, compare
+
+FAILURES, NUMBERS = Series(Metadata("k"), "failures"), Series(Metadata("k"), "throughput")
+
+
+def compared(series: Series, source: list[list[tuple[int, Any]]], sink: list[list[tuple[int, Any]]]) -> Compared:
+    """How the batches of two streams compare."""
+    result = Compared(series.id, "sink[0]")
+    compare((Batch.from_points(series, each) for each in source), (Batch.from_points(series, each) for each in sink), result)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("source", "sink", "same"),
+    [
+        ({"a": 1, "b": [2.0]}, {"b": [2], "a": 1.0}, True),
+        ({"success": True}, {"success": 1}, False),
+        ({"hops": [{"success": 0}]}, {"hops": [{"success": False}]}, False),
+        ([True, 1], [True, 1], True),
+        ("1", 1, False),
+        (None, 0, False),
+        (2**53 + 1, 2**53, False),
+    ],
+)
+def test_json_is_the_same_if_it_says_the_same(source: Any, sink: Any, same: bool) -> None:
+    assert compared(FAILURES, [[(1, source)]], [[(1, sink)]]).same is same
+
+
+def test_not_a_number_is_what_it_is() -> None:
+    assert compared(NUMBERS, [[(1, math.nan), (2, 1.0)]], [[(1, math.nan), (2, 1.0)]]).same
+    assert compared(NUMBERS, [[(1, math.nan)]], [[(1, 0.0)]]).different == 1
+
+
+def test_where_pages_end_does_not_count_and_each_difference_is_told() -> None:
+    source = [[(1, 1.0), (2, 2.0), (3, 3.0)], [(4, 4.0)], [(6, 6.0), (7, 7.0)]]
+    sink = [[(1, 1.0)], [(2, 2.5), (3, 3.0), (5, 5.0), (6, 6.0)]]
+    result = compared(NUMBERS, source, sink)
+    assert (result.equal, result.missing, result.extra, result.different) == (3, 2, 1, 1)
+    assert result.first == [
+        Difference("different", 2, 2.0, 2.5),
+        Difference("missing", 4, 4.0, None),
+        Difference("extra", 5, None, 5.0),
+        Difference("missing", 7, 7.0, None),
+    ]
+
+
+def test_several_values_in_one_second_are_compared_whatever_their_order() -> None:
+    result = compared(NUMBERS, [[(1, 1.0), (1, 2.0)], [(1, 2.0), (2, 1.0)]], [[(1, 2.0)], [(1, 1.0), (1, 3.0), (2, 1.0)]])
+    assert (result.equal, result.different, result.first) == (3, 1, [Difference("different", 1, 2.0, 3.0)])
