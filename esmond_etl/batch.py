@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from esmond_etl.interval import Interval
 from esmond_etl.series import Series
@@ -76,6 +77,11 @@ class Batch:
         """When, as Unix seconds, without a copy."""
         ts = self.ts
         return memoryview(ts.buffers()[1] or b"").cast("b").cast("q")[ts.offset : ts.offset + len(ts)]
+
+    def ascends(self, strictly: bool = False) -> bool:
+        """Whether every moment lies after the one before it, or, unless `strictly`, is the same."""
+        order = pc.greater if strictly else pc.greater_equal
+        return not self.ts.null_count and bool(pc.all(order(self.ts[1:], self.ts[:-1]), min_count=0).as_py())
 
     @property
     def seconds(self) -> list[int]:

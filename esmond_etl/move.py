@@ -12,7 +12,7 @@ from typing import Any
 from esmond_etl import profile
 from esmond_etl.batch import Batch
 from esmond_etl.config import Pipeline
-from esmond_etl.errors import EsmondEtlError, StoppedError
+from esmond_etl.errors import EsmondEtlError, SourceError, StoppedError
 from esmond_etl.interval import Interval
 from esmond_etl.ledger import Ledger
 from esmond_etl.plan import BYTES
@@ -237,7 +237,7 @@ class Mover:
     def transformed(self, series: Series, task: Task, moved: _Moved | None = None) -> Iterator[Batch]:
         """What the sinks should be given of `series` in the task's interval, oldest first.
 
-        Raises what the source and the transforms raise.
+        Raises what the source and the transforms raise, and SourceError if they do not keep the datapoints in order and in place.
         """
         batches: Any = _counted(profile.through("source", self.pipeline.source.read(series, task.interval)), moved)
         stage_series: Series | None = series
@@ -245,7 +245,7 @@ class Mover:
             if stage_series is not None and transform.concerns(stage_series):
                 batches = profile.through(f"transform[{index}] ({type(transform).__name__})", transform.apply(batches))
             stage_series = _becomes(stage_series, transform)
-        yield from (batch for batch in batches if len(batch))
+        yield from _fit(batches, task.interval)
 
     def first(self, series: Series, interval: Interval) -> int | None:
         """A moment that no datapoint of `series` in `interval` lies before; None if that cannot be found out."""
@@ -263,6 +263,23 @@ def _becomes(series: Series | None, transform: Transform) -> Series | None:
     if series is None or not transform.concerns(series):
         return series
     return transform.becomes(series)
+
+
+def _fit(batches: Iterable[Batch], interval: Interval) -> Iterator[Batch]:
+    """The batches that hold something; raises SourceError if datapoints are out of order, or not in `interval`."""
+    last = interval.start
+    for batch in batches:
+        if not len(batch):
+            continue
+        moments = batch.moments
+        outside = next((ts for ts in (moments[0], moments[-1]) if not interval.start <= ts < interval.end), None)
+        if outside is not None:
+            must = "a transform must not move it out of its window"
+            raise SourceError(f"{batch.series} at {outside}: not in the task's interval {interval}: {must}")
+        if not batch.ascends() or moments[0] < last:
+            raise SourceError(f"{batch.series}: datapoints out of order: a transform must keep them oldest first")
+        last = moments[-1]
+        yield batch
 
 
 def _counted(batches: Iterable[Batch], moved: _Moved | None) -> Iterator[Batch]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -441,6 +442,40 @@ def esmond_etl_transforms():
     assert "the transforms make the same series of it" in done.stderr
     expected = {kind: [row[2:] for row in whole if row[1] == kind] for kind in ("throughput", "packet-retransmits")}
     assert sorted(row[2:] for row in rows(tmp_path / "p")) in [sorted(each) for each in expected.values()]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("backwards", "datapoints out of order"),
+        ("in_pairs", "datapoints out of order"),
+        ("pages_to_one_place", "datapoints out of order"),
+        ("a_day_back", f"at {FROM - 86400}: not in the task's interval"),
+        ("a_day_on", f"at {FROM + 2 * 86400}: not in the task's interval"),
+    ],
+)
+def test_what_a_transform_moves_out_of_its_place_is_refused(sampled: Any, tmp_path: Path, name: str, sentence: str) -> None:
+    (tmp_path / f"moving_{name}.py").write_text(
+        f"""
+from array import array
+from esmond_etl import Batch
+from esmond_etl.batch import ts_column
+START, DAY = {FROM}, 86400
+def backwards(p): return p._replace(ts=2 * START + 2 * DAY - 300 - p.ts)
+def in_pairs(p): return p._replace(ts=p.ts - 300 if p.ts // 300 % 2 else p.ts + 300)
+def a_day_back(p): return p._replace(ts=p.ts - DAY)
+def a_day_on(p): return p._replace(ts=p.ts + 2 * DAY)
+def pages_to_one_place(batch: Batch):
+    first = batch.moments[0]
+    return Batch.of(batch.series, ts_column(array("q", [START + ts - first for ts in batch.moments])), batch.val)
+"""
+    )
+    transform = f'[[transform]]\ntype = "python"\ncall = "moving_{name}:{name}"\npath = "{tmp_path}"'
+    path = write(tmp_path, sampled.url, source='event_types = ["packet-count-sent"]\npage = 100', more=transform)
+    done = etl("run", path, "--to", "2024-03-06")
+    assert done.returncode == 1
+    assert re.search(f"/packet-count-sent/base:? {sentence}", done.stderr)
+    assert rows(tmp_path / "p") == []
 
 
 def test_datapoints_on_stdout_stand_alone_there(sampled: Any, whole: Rows, tmp_path: Path) -> None:

@@ -54,15 +54,14 @@ def check_page(batch: Batch, interval: Interval) -> Batch:
     """
     if not len(batch):
         return batch
-    moments = batch.moments.tolist()
-    first, last = moments[0], moments[-1]
-    if moments != sorted(moments):
-        before, after = next(pair for pair in pairwise(moments) if pair[1] < pair[0])
+    first, last, is_strict = batch.moments[0], batch.moments[-1], batch.ascends(strictly=True)
+    if not is_strict and not batch.ascends():
+        before, after = next(pair for pair in pairwise(batch.moments) if pair[1] < pair[0])
         raise ValueError(f"the page is out of order: ts {after} comes after ts {before}")
     if first < interval.start or last >= interval.end:
         outside = first if first < interval.start else last
         raise ValueError(f"ts {outside} was not asked for (asked for {interval.start} to {interval.end - 1})")
-    return batch if len(set(moments)) == len(moments) else _without_repeats(batch)
+    return batch if is_strict else _without_repeats(batch)
 
 
 def _without_repeats(batch: Batch) -> Batch:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from esmond_etl import Batch, Interval, Load, Receipt, Reject, Series, SinkError, Task
 from esmond_etl_parquet import catalog, columns, files
@@ -25,9 +24,6 @@ BUFFERED: Final = 24 << 20
 
 #: Files that are open for writing at once, at most.
 OPEN_FILES: Final = 32
-
-
-_MIN_MAX: Final = pc.get_function("min_max")  # called so it takes half the time
 
 
 @dataclass
@@ -77,16 +73,14 @@ class ParquetLoad(Load):
         """Take `batch`; raises SinkError if it cannot be kept."""
         try:
             lane = self._lanes.get(id(batch.series)) or self._lane(batch.series)
-            ts, val = batch.ts, batch.val
-            kind = lane.days.kinds.get(val.type.id) or self._learn(lane, batch)
-            if val.type != VAL[kind]:
+            kind = lane.days.kinds.get(batch.val.type.id) or self._learn(lane, batch)
+            if batch.val.type != VAL[kind]:
                 converted = columns.convert(batch, kind)
-                ts, val = converted.ts, converted.val
+                batch = Batch.of(batch.series, converted.ts, converted.val)
                 self._rejected += converted.rejected
-            if len(ts):
-                moments = _moments(batch.series, ts, self.task.interval)
+            if len(batch):
                 with self._lock:
-                    self._take(lane, kind, moments, ts, val)
+                    self._take(lane, kind, batch.moments, batch.ts, batch.val)
         except (OSError, pa.ArrowException, ValueError) as error:
             raise sentence(SinkError, error, self.tree.shown, batch.series) from error
 
@@ -235,20 +229,6 @@ class ParquetLoad(Load):
             if self._spill is not None:
                 self._spill.close()
                 self._spill = None
-
-
-def _moments(series: Series, ts: pa.Array, interval: Interval) -> memoryview:
-    """The Unix seconds of `ts`, without a copy; raises SinkError if they are out of order or not in `interval`."""
-    moments = memoryview(ts.buffers()[1]).cast("b").cast("q")[ts.offset : ts.offset + len(ts)]
-    first, last, extremes = moments[0], moments[-1], _MIN_MAX.call([ts])
-    if extremes["min"].value != first or extremes["max"].value != last or ts.null_count:
-        raise SinkError(f"{series}: datapoints out of order: a transform must keep them oldest first")
-    if first < interval.start or last >= interval.end:
-        outside = first if first < interval.start else last
-        raise SinkError(
-            f"{series} at {outside}: not in the task's interval {interval}: a transform must not move it out of its window"
-        )
-    return moments
 
 
 def _piece(column: pa.Array, start: int, end: int) -> pa.Array:

@@ -4,7 +4,7 @@ import importlib
 import inspect
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -60,18 +60,8 @@ class Python(BatchTransform):
         imported: Callable[[Any], Any] = function
         return imported
 
-    def apply(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """What the function makes of the batches; raises PluginError if it fails, or returns what it should not."""
-        last = 0
-        for batch in map(self.apply_batch, batches):
-            moments = batch.seconds
-            if moments != sorted(moments) or (moments and moments[0] < last):
-                raise PluginError(f"{batch.series}: {self.call} must leave datapoints in the order of their time")
-            last = moments[-1] if moments else last
-            yield batch
-
     def apply_batch(self, batch: Batch) -> Batch:
-        """What the function makes of one batch."""
+        """What the function makes of one batch; raises PluginError if it fails, or returns what it should not."""
         if self._function is None:
             self.open(Context())
         return self._of_batch(batch) if self._by_batch else self._of_points(batch)

@@ -171,23 +171,6 @@ def test_histograms_are_opened_as_json_reads_them(objects: list[dict[str, int]],
     assert [dict(each) for each in opened_map.to_pylist()] == objects[start:]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "sentence"),
-    [
-        ([START + 2, START + 1], "datapoints out of order: a transform must keep them oldest first"),
-        ([START, START + 5, START + 1, START + 6, START + 4], "datapoints out of order: a transform must keep them oldest first"),
-        ([START - 1, START], f"at {START - 1}: not in the task's interval"),
-        ([START, START + DAY], f"at {START + DAY}: not in the task's interval"),
-    ],
-)
-def test_what_does_not_belong_into_the_task_is_refused(tmp_path: Path, seconds: list[int], sentence: str) -> None:
-    of = series("throughput")
-    batch = Batch.of(of, ts_column(array("q", seconds)), number_column(array("d", [1.0] * len(seconds))))
-    with opened(tmp_path) as sink, pytest.raises(SinkError, match=f"a1/throughput/base.* ?{sentence}"):
-        commit(sink, batch)
-    assert not list(tmp_path.glob("event_type=*"))
-
-
 def test_a_path_that_cannot_be_written_to_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SinkError, match=rf"^{tmp_path}/file/out: .*Not a directory"), opened(tmp_path / "file" / "out"):

@@ -109,9 +109,8 @@ def test_a_function_that_fails_or_returns_nonsense_is_named_with_the_datapoint(m
         "def word(p): return p._replace(val='a')\n"
         "def bare(p): return p.val\n"
         "def none(batch): return None\n"
-        "def back(p): return p._replace(ts=10 - p.ts)\n"
     )
-    calls = {each: f"{name}:{each}" for each in ("fails", "word", "bare", "none", "back")}
+    calls = {each: f"{name}:{each}" for each in ("fails", "word", "bare", "none")}
     point = "must return DataPoint(ts, a number) or None, not"
     found = {
         each: mistake(Python(call=call, path=str(tmp_path), by="batch" if each == "none" else None), COUNT, [(1, 0), (2, 1)])
@@ -125,14 +124,7 @@ def test_a_function_that_fails_or_returns_nonsense_is_named_with_the_datapoint(m
         "word": (PluginError, f"k/packet-count-lost/base at 1: {calls['word']} {point} DataPoint(ts=1, val='a')"),
         "bare": (PluginError, f"k/packet-count-lost/base at 1: {calls['bare']} {point} 0.0"),
         "none": (PluginError, f"k/packet-count-lost/base: {calls['none']} must return a Batch, not None"),
-        "back": (PluginError, f"k/packet-count-lost/base: {calls['back']} must leave datapoints in the order of their time"),
     }
-
-
-def test_datapoints_that_go_back_behind_an_earlier_page_are_refused(module: Write, tmp_path: Path) -> None:
-    python = Python(call=f"{module('def f(p): return (5 - p.ts, p.val)')}:f", path=str(tmp_path))
-    with pytest.raises(PluginError, match="must leave datapoints in the order of their time"):
-        through(python, COUNT, [(1, 0)], [(2, 0)])
 
 
 @pytest.mark.parametrize("call", ["f", "a:", ":f", "a/b:f", "a.py:f()"])
