@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 #: glibc's M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD. With an arena a thread, and thresholds that grow with every large
@@ -19,3 +21,14 @@ def stay_small() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in _GLIBC:
             mallopt(option, value)
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """While modules are imported no garbage is looked for, as there is none; nor is it in them ever after."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -93,14 +93,23 @@ def _points() -> list[EntryPoint]:
 
 def ours(kind: Kind, name: str) -> Any:
     """The stage of that name in our own plugin of that name, if there is one: it comes first, so no other plugin need be loaded."""
-    points = (point for point in _points() if point.name == name and not _ours_first(point)[0])
-    return _load(map(_loader, points), (kind,)).of(kind).get(name)
+    plugins = (plugin for plugin in _in_folders() if plugin.name == name and plugin.distribution == OURS)
+    return _load(map(_importer, plugins), (kind,)).of(kind).get(name)
 
 
 def load_commands() -> Registry:
-    """The commands of plugins, found without `importlib.metadata`: in distributions that lie in folders of `sys.path`."""
-    plugins = sorted(set(_plugins_in_folders()), key=lambda plugin: (plugin.distribution != OURS, plugin.name))
-    return _load(((plugin, lambda plugin=plugin: import_module(plugin.module)) for plugin in plugins), ("command",))
+    """The commands of plugins that are found in folders."""
+    return _load(map(_importer, _in_folders()), ("command",))
+
+
+@cache
+def _in_folders() -> list[Plugin]:
+    """The plugins of distributions that lie in folders of `sys.path`: found without `importlib.metadata`, which takes longer."""
+    return sorted(set(_plugins_in_folders()), key=lambda plugin: (plugin.distribution != OURS, plugin.name))
+
+
+def _importer(plugin: Plugin) -> tuple[Plugin, Any]:
+    return plugin, lambda: import_module(plugin.module)
 
 
 @cache

@@ -74,7 +74,8 @@ def command(
     from esmond_etl import memory
 
     memory.stay_small()
-    from esmond_etl import config
+    with memory.loading():
+        from esmond_etl import config
 
     if metrics_port and not every:
         raise click.UsageError("--metrics-port goes with --every: a single run is over before Prometheus asks")
@@ -82,7 +83,8 @@ def command(
         raise click.UsageError("--profile is for a single run: leave out --every")
     if every:
         return _again_and_again(pipelines, every, metrics_port, **options)
-    loaded = [config.load(path) for path in pipelines]
+    with memory.loading():
+        loaded = [config.load(path) for path in pipelines]
     with stopping() as stop:
         codes = [_run(pipeline, stop, as_json, quiet, is_profiled, **options) for pipeline in loaded if not stop.is_set()]
     return max(codes) if len(codes) == len(loaded) else cli.INCOMPLETE
