@@ -11,6 +11,8 @@ from difflib import get_close_matches
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
+from esmond_etl.batch import Batch
+from esmond_etl.errors import ConfigError
 from esmond_etl.event_types import EVENT_TYPES, event_type
 from esmond_etl.interval import format_duration, moment, parse_moment
 from esmond_etl.problems import Mistake
@@ -62,6 +64,7 @@ def mistakes(draft: Draft) -> Iterator[Mistake]:
     if draft.source is not None and draft.right("source", "event_types") and draft.right("source", "summaries"):
         yield from _impossible_summaries(draft.source)
         yield from _refusals(draft.source, draft)
+        yield from _unworkable(draft.source, draft)
     yield from _shared_places(draft)
 
 
@@ -90,6 +93,11 @@ def unknown_event_type(path: Path, name: str) -> Mistake | None:
     if close and not (name.startswith(f"{close[0]}-") or name.endswith(f"-{close[0]}")):
         return Mistake(path, f"unknown event type {name!r}", f"did you mean {close[0]!r}?")
     return Mistake(path, f"unknown event type {name!r}: its values travel as JSON", warning=True)
+
+
+def _is_slip(name: str) -> bool:
+    mistake = unknown_event_type((), name)
+    return mistake is not None and not mistake.warning
 
 
 def _unknown_event_types(path: Path, names: Iterable[str]) -> Iterator[Mistake]:
@@ -128,9 +136,9 @@ def _possible(names: Iterable[str]) -> str:
     return "; ".join(f"of {name} there is {', '.join(('base', *event_type(name).summaries))}" for name in names)
 
 
-def _candidates(source: Source) -> list[Series]:
-    """One series of each kind that the source may offer, of a made-up metadata that has them all."""
-    names = getattr(source, "event_types", None) or list(EVENT_TYPES)
+def _candidates(source: Source, others: Iterable[str] = ()) -> list[Series]:
+    """One series of each kind that the source may offer, of a made-up metadata that has them all, and `others` where it names none."""
+    names = getattr(source, "event_types", None) or list(dict.fromkeys([*EVENT_TYPES, *others]))
     kinds = [*_summaries(source)]
     if "all" in getattr(source, "summaries", ()):
         kinds += [BASE, *(Summary(kind, _DAY) for kind in ("aggregation", "average", "statistics"))]
@@ -182,6 +190,49 @@ def _refused(path: Path, sink: Sink, ends: Iterable[Series], named: bool) -> Ite
             "leave out of the source's summaries what it does not take" if whole else "leave them out of the source's event_types"
         )
         yield Mistake(path, f"will not take {', '.join(names)}: {reason}", hint, not (named or whole))
+
+
+def _unworkable(source: Source, draft: Draft) -> Iterator[Mistake]:
+    """Transforms that can never work on an event type although the file names it."""
+    others = [name for each in draft.transforms if each is not None for name in each.event_types or ()]
+    for series in _candidates(source, others):
+        sure = series.summary == BASE or "all" not in getattr(source, "summaries", ())  # of other summaries there may be none
+        if sure and not _is_slip(series.event_type):
+            yield from _stumbling(series, draft, getattr(source, "event_types", None) is not None)
+
+
+def _stumbling(series: Series, draft: Draft, named: bool) -> Iterator[Mistake]:
+    """What the first transform that raises says of a batch of `series` without datapoints, if the file asks it to work on that."""
+    batch = Batch.from_points(series, [])
+    for index, transform in enumerate(draft.transforms):
+        if transform is None or not draft.right("transform", index):
+            return
+        try:
+            found = _tried(transform, batch)
+        except ConfigError as error:
+            what = str(error).removeprefix(f"{batch.series}: ")
+            names = transform.event_types or []
+            if batch.series.event_type in names:
+                yield Mistake(("transform", index, "event_types", names.index(batch.series.event_type)), what)
+            elif named:
+                yield Mistake(("transform", index), what)
+            return
+        except Exception:  # a transform that knows only once it is open
+            return
+        if found is None:
+            return
+        batch = found
+
+
+def _tried(transform: Transform, batch: Batch) -> Batch | None:
+    """What `transform` makes of a batch without datapoints, for the type of its values; None if nothing, or nobody knows offline."""
+    if not transform.concerns(batch.series):
+        return batch
+    series = transform.becomes(batch.series)
+    if series is None or getattr(type(transform), "tried_offline", None) is not True:
+        return None
+    made = list(transform.apply([batch]))
+    return made[-1].with_series(series) if made else None
 
 
 def _shared_places(draft: Draft) -> Iterator[Mistake]:

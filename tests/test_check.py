@@ -185,6 +185,40 @@ def test_one_mistake_does_not_hide_those_that_others_make_together(check: Any) -
     assert [line.split(" ")[1] for line in lines] == ["from:", "parallel:", "errors,"]
 
 
+SCALE = ('type = "scale"', "factor = 2")
+
+
+def test_a_transform_may_work_on_what_an_earlier_one_made_of_an_event_type(check: Any) -> None:
+    made = 'type = "histogram_stats"\nstatistic = "mean"\n\n[[transform]]'
+    assert check(with_transform(made, *SCALE, 'event_types = ["histogram-owdelay"]')) == (0, ["1.toml: ok"])
+    left_out = 'type = "drop"\nevent_types = ["failures"]\n\n[[transform]]'
+    assert check(with_transform(left_out, *SCALE, 'event_types = ["failures"]')) == (0, ["1.toml: ok"])
+
+
+def test_a_transform_after_one_that_nobody_knows_offline_is_not_judged(check: Any) -> None:
+    python = 'type = "python"\ncall = "mine:numbers"\n\n[[transform]]'
+    assert check(with_transform(python, *SCALE, 'event_types = ["histogram-owdelay"]')) == (0, ["1.toml: ok"])
+
+
+def test_what_the_file_does_not_name_is_not_judged(check: Any) -> None:
+    assert check(with_transform('type = "convert"', 'to = "Gbit/s"')) == (0, ["1.toml: ok"])
+    named_elsewhere = with_transform(*SCALE, 'event_types = ["failures"]').replace('net/"', 'net/"\nevent_types = ["throughput"]')
+    assert check(named_elsewhere) == (0, ["1.toml: ok"])
+
+
+def test_an_event_type_that_nobody_knows_holds_no_numbers(check: Any) -> None:
+    code, lines = check(with_transform(*SCALE, 'event_types = ["wifi-signal"]'))
+    assert code == 2
+    assert "Scale works on numbers, and these values are json" in lines[0] + lines[1]
+
+
+def test_of_all_summaries_only_base_data_are_sure_to_be_there(check: Any) -> None:
+    text = with_transform('type = "histogram_stats"', 'statistic = "mean"', "", "[[transform]]", *SCALE).replace(
+        'net/"', 'net/"\nevent_types = ["histogram-owdelay"]\nsummaries = ["all"]'
+    )
+    assert check(text.replace("factor = 2", 'factor = 2\nevent_types = ["histogram-owdelay"]')) == (0, ["1.toml: ok"])
+
+
 def test_what_a_wrong_window_would_make_wrong_is_not_reported(check: Any) -> None:
     text = with_transform('type = "resample"', 'period = "7h"').replace("2014-01-01", '2014-01-01\nwindow = "1 w"')
     assert [line.split(" ")[1] for line in check(text)[1]] == ["window:", "error,"]

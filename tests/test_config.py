@@ -89,7 +89,8 @@ def test_a_time_that_is_none_is_one_sentence(load: Any) -> None:
 def test_variables_are_taken_from_the_environment_wherever_they_stand(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOST", "archive")
     monkeypatch.setenv("NAMES", "throughput")
-    text = PIPELINE.replace("//archive.", "//${HOST}-1.").replace("factor = 2", 'factor = 2\nevent_types = ["${NAMES}", "$${x}"]')
+    dedupe = 'type = "dedupe"\nevent_types = ["${NAMES}", "$${x}"]'
+    text = PIPELINE.replace("//archive.", "//${HOST}-1.").replace('type = "scale"\nfactor = 2', dedupe)
     pipeline = load(text)
     assert (pipeline.source.url, pipeline.transforms[0].event_types) == ("https://archive-1.example.net/", ["throughput", "${x}"])
 

@@ -25,10 +25,12 @@ BEYOND = {
     "event-type-misspelt",  # an unknown one may be right: only check tells a slip of the pen from a new type
     "event-type-misspelt-in-a-transform",
     "from-after-to",
+    "histograms-wanted-of-numbers",
     "mirror-of-all-summaries",
     "mirror-of-averages",
     "no-such-date",
     "no-summary",
+    "numbers-wanted-of-histograms",
     "period-that-does-not-divide",
     "sink-is-the-source",
     "sink-is-the-source-in-other-words",
@@ -36,6 +38,7 @@ BEYOND = {
     "summary-that-one-cannot-have",
     "test-out-of-order",
     "two-sinks-on-one-path",
+    "unit-that-one-cannot-have",
     "url-without-a-scheme",
     "variable-that-is-not-set",
 }

@@ -22,6 +22,7 @@ def whole_buckets(batches: Iterable[Batch], period: int) -> Iterator[Batch]:
     held: list[Batch] = []  # of one bucket, which may go on
     for batch in batches:
         if not len(batch):
+            yield batch
             continue
         bucket = floor(last_second(batch), period)
         if held and bucket == floor(last_second(held[-1]), period):

@@ -18,6 +18,8 @@ class Convert(BatchTransform):
     histograms, say `from`. Any series that is not one of numbers passes as it is, unless `event_types` names it: then it is an error.
     """
 
+    tried_offline: ClassVar[bool] = True
+
     example: ClassVar[str] = """
         [[transform]]
         type = "convert"
@@ -53,6 +55,6 @@ class Convert(BatchTransform):
         try:
             times, by = self._factor(batch.series.event_type)
         except ValueError as error:
-            raise ConfigError(f"{batch.series}: {error}; or limit this transform to other event_types") from None
+            raise ConfigError(f"{batch.series}: {error}; name the event_types that this transform is for") from None
         common = gcd(times, by)
         return batch.with_val(pc.divide(pc.multiply(batch.val.cast("double"), float(times // common)), float(by // common)))

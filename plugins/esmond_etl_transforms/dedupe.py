@@ -18,6 +18,8 @@ class Dedupe(Transform):
     series from an esmond archive has one datapoint a second anyway, one from perfSONAR 5 may have several.
     """
 
+    tried_offline: ClassVar[bool] = True
+
     example: ClassVar[str] = """
         [[transform]]
         type = "dedupe"
@@ -38,6 +40,7 @@ class Dedupe(Transform):
         before: list[Batch] = []  # the last datapoint of all those that are alone in their second
         for batch in batches:
             if not len(batch):
+                yield batch
                 continue
             together = joined([*before, batch])
             alone = together.filter(_and_first(together, pc.not_equal(together.ts[1:], together.ts[:-1])))

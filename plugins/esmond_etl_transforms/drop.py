@@ -16,6 +16,8 @@ class Drop(Conditions):
     an error.
     """
 
+    tried_offline: ClassVar[bool] = True
+
     example: ClassVar[str] = """
         [[transform]]
         type = "drop"

@@ -24,6 +24,8 @@ class HistogramStats(BatchTransform):
     `event_types` these are all series of histograms, and any other series passes as it is.
     """
 
+    tried_offline: ClassVar[bool] = True
+
     example: ClassVar[str] = """
         [[transform]]
         type = "histogram_stats"

@@ -25,6 +25,8 @@ class MergeHistograms(Transform):
     series passes as it is.
     """
 
+    tried_offline: ClassVar[bool] = True
+
     example: ClassVar[str] = """
         [[transform]]
         type = "merge_histograms"

@@ -21,6 +21,8 @@ class RateOfChange(Transform):
     series passes as it is; one that is no series of numbers although `event_types` names it is an error.
     """
 
+    tried_offline: ClassVar[bool] = True
+
     example: ClassVar[str] = """
         [[transform]]
         type = "rate_of_change"
@@ -38,9 +40,9 @@ class RateOfChange(Transform):
         """The changes, each at the moment of the later value."""
         before: list[Batch] = []  # the last value
         for batch in batches:
-            if not are_numbers(batch, self):
+            if not are_numbers(batch, self) or not len(batch):
                 yield batch
-            elif len(batch):
+            else:
                 together = joined([*before, batch])
                 yield self._changes(together)
                 before = [tail(together, 1)]

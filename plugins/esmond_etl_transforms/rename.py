@@ -16,6 +16,8 @@ class Rename(Names):
     The metadata key stays, so a series is still the same series.
     """
 
+    tried_offline: ClassVar[bool] = True
+
     example: ClassVar[str] = """
         [[transform]]
         type = "rename"

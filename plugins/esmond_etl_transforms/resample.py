@@ -20,6 +20,8 @@ class Resample(Transform):
     although `event_types` names it is an error.
     """
 
+    tried_offline: ClassVar[bool] = True
+
     example: ClassVar[str] = """
         [[transform]]
         type = "resample"
@@ -48,6 +50,6 @@ class Resample(Transform):
     def _resampled(self, batch: Batch) -> Batch:
         table = pa.table({"start": bucket_starts(batch.ts, self.period), "val": batch.val})
         # one thread: values are summed up in their order
-        grouped = table.group_by("start", use_threads=False).aggregate([("val", self.how)]).sort_by("start").combine_chunks()
-        start, val = grouped["start"].chunk(0), grouped[f"val_{self.how}"].chunk(0)
+        grouped = table.group_by("start", use_threads=False).aggregate([("val", self.how)]).sort_by("start")
+        start, val = grouped["start"].combine_chunks(), grouped[f"val_{self.how}"].combine_chunks()
         return Batch.of(self.becomes(batch.series), start.cast(TS), val.cast(NUMBER))

@@ -16,6 +16,8 @@ class Scale(BatchTransform):
     although `event_types` names it is an error.
     """
 
+    tried_offline: ClassVar[bool] = True
+
     example: ClassVar[str] = """
         [[transform]]
         type = "scale"

@@ -14,6 +14,8 @@ class Select(Conditions):
     names such values, a condition on them is an error.
     """
 
+    tried_offline: ClassVar[bool] = True
+
     example: ClassVar[str] = """
         [[transform]]
         type = "select"

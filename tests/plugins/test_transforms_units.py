@@ -81,7 +81,7 @@ def test_nonsense_that_only_the_data_shows_is_an_error_that_names_the_series() -
         converted("packet-count-sent", 600, to="Gbit/s")
     assert str(caught.value) == (
         "k/packet-count-sent/base: packet-count-sent is in packets, which cannot be converted to Gbit/s; "
-        "or limit this transform to other event_types"
+        "name the event_types that this transform is for"
     )
 
 
