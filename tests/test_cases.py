@@ -127,10 +127,10 @@ def test_metadata_and_event_type_are_compared_where_they_are_named(tested: Any) 
 
 
 def test_an_error_of_a_transform_fails_the_test_and_not_the_others(tested: Any) -> None:
-    points = '[["2014-01-01", {}]]'
-    wrong = case(points, points, event_type="failures")
-    right = case('[["2014-01-01", 0]]', '[["2014-01-01", 0]]')
-    code, out, _ = tested(wrong + right, head=HEAD.replace('["throughput"]', '["throughput", "failures"]'))
+    points = '[["2014-01-01", 0]]'
+    wrong, right = case(points, points, event_type="packet-rtt"), case(points, points)
+    convert = HEAD.replace('"scale"\nevent_types = ["throughput"]\nfactor = 1e-9', '"convert"\nto = "Gbit/s"')
+    code, out, _ = tested(wrong + right, head=convert)
     assert code == 1
     assert out.splitlines()[0].startswith("x.toml: test[0]: ConfigError: ")
     assert out.splitlines()[-1] == "x.toml: 1 passed, 1 failed"
