@@ -219,6 +219,14 @@ def test_a_criterion_selects_metadata(filled: Any, criterion: str, value: Any, c
     assert len(list(ApiConnect(filled.url, filters).get_metadata())) == count
 
 
+@pytest.mark.parametrize("host", ["h:port", "h:99999", "...", "-a..b", "arch ive.example.net", "[::1", "u:s3cret@h:port"])
+def test_a_host_or_a_port_that_cannot_be_one_is_said_before_anything_is_sent(host: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        list(ApiConnect(f"http://{host}/", ApiFilters()).get_metadata())
+    bare = host.rpartition("@")[2]
+    assert str(caught.value) == f"'http://{bare}' is not the URL of an archive: write https://HOST/"
+
+
 @pytest.mark.parametrize("script_alias", [None, "/", ""])
 def test_no_script_alias_and_a_slash_both_mean_none(tmp_path: Any, script_alias: str | None) -> None:
     from esmond_etl_archive import serve

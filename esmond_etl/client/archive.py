@@ -238,13 +238,21 @@ class _Pace:
             raise StoppedError("told to stop")
 
 
+def is_url(url: str) -> bool:
+    """Whether `url` leads to a server of HTTP: it names a host, as a host may be named, and no impossible port."""
+    try:
+        requests.Request("GET", url).prepare()
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool((parts.hostname or "").encode("idna"))
+    except ValueError:  # requests' InvalidURL and UnicodeError are such, too
+        return False
+
+
 def _list_url(url: str, script_alias: str | None) -> tuple[str, str | None]:
     """The URL of the list of metadata, and the Authorization header of a user and password in `url`, if any."""
+    if not is_url(url):
+        raise ConfigError(f"{re.sub('//.*@', '//', url)!r} is not the URL of an archive: write https://HOST/")
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(
-            f"{parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()!r} is not the URL of an archive: write https://HOST/"
-        )
     user, _, host = parts.netloc.rpartition("@")
     path = parts.path.rstrip("/")
     if not path.endswith("/perfsonar/archive"):

@@ -1,12 +1,11 @@
 """The options that say which archive, and how to talk to it: the same for the source and the sink."""
 
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from esmond_etl import Context, Duration, Stage, Traffic
-from esmond_etl.client.archive import Archive
+from esmond_etl.client.archive import Archive, is_url
 
 
 class Connection(Stage):
@@ -40,8 +39,7 @@ class Connection(Stage):
     @field_validator("url")
     @classmethod
     def _is_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not is_url(value):
             raise ValueError("is not the URL of an archive: write https://HOST/")
         return value
 

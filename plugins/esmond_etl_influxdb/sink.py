@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import ClassVar
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
+from urllib3.util import parse_url
 
 from esmond_etl import Batch, Context, Duration, Interval, Load, PluginError, Series, Sink, Task, Traffic
 from esmond_etl.histograms import bucket_width
@@ -68,10 +68,14 @@ class InfluxDBSink(Sink):
     @field_validator("url")
     @classmethod
     def _is_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = parse_url(value)
+            known = parts.scheme in ("http", "https") and bool((parts.host or "").encode("idna"))
+        except ValueError:  # of a port as well, and of a host that cannot be one
+            known = False
+        if not known:
             raise ValueError("is not the URL of a server: write https://HOST:8086")
-        if "@" in parts.netloc:
+        if parts.auth is not None:
             raise ValueError("a user and password do not belong in the URL: write them as username and password, or use a token")
         return value.rstrip("/")
 

@@ -13,9 +13,11 @@ from typing import Any
 
 import esmond_etl_archive
 import pytest
+from esmond_etl_esmond.sink import EsmondSink
 from esmond_etl_esmond.source import EsmondSource
+from pydantic import ValidationError
 
-from esmond_etl import ArchiveError, Context, Interval
+from esmond_etl import ArchiveError, Context, Interval, Stage
 
 LONG_AGO = Interval(1262304000, 1800000000)
 
@@ -123,3 +125,10 @@ def test_old_data_is_found_though_it_was_written_just_now_and_no_list_is_cut_at_
     month = {str(series) for series in source.series(Interval(1709510400, 1709510400 + 86400))}
     assert whole == month
     source.close()
+
+
+@pytest.mark.parametrize("stage", [EsmondSource, EsmondSink])
+@pytest.mark.parametrize("host", ["h:port", "h:99999", "...", "arch ive.example.net", "[::1"])
+def test_a_host_or_a_port_that_cannot_be_one_is_refused_before_it_is_opened(stage: type[Stage], host: str) -> None:
+    with pytest.raises(ValidationError, match="is not the URL of an archive: write https://HOST/"):
+        stage.model_validate({"url": f"http://{host}/"})
