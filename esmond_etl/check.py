@@ -55,7 +55,7 @@ class Draft:
 
 def mistakes(draft: Draft) -> Iterator[Mistake]:
     """What is wrong in `draft` between its parts, and with the event types and summaries that it names."""
-    if draft.settings is not None and draft.right("to"):
+    if draft.settings is not None and draft.right("from") and draft.right("to"):
         yield from _times(draft.settings)
     if draft.settings is not None and draft.right("window"):
         yield from _periods(draft.settings.window, draft.transforms)
@@ -169,7 +169,8 @@ def _refusals(source: Source, draft: Draft) -> Iterator[Mistake]:
         return
     for index, sink in enumerate(draft.sinks):
         if sink is not None:
-            yield from _refused(("sink", index), sink, ends, getattr(source, "event_types", None) is not None)
+            found = _refused(("sink", index), sink, ends, getattr(source, "event_types", None) is not None)
+            yield from (each for each in found if not each.warning or draft.right("sink", index))
 
 
 def _refused(path: Path, sink: Sink, ends: Iterable[Series], named: bool) -> Iterator[Mistake]:
@@ -238,8 +239,10 @@ def _tried(transform: Transform, batch: Batch) -> Batch | None:
 def _shared_places(draft: Draft) -> Iterator[Mistake]:
     seen: dict[Any, Path] = {}
     for path, stage in draft.stages():
+        if path[0] == "transform" or not all(draft.right(*path, option) for option in stage.place):
+            continue
         place = location(stage)
-        if not place or path[0] == "transform":
+        if not place:
             continue
         first = seen.setdefault(frozenset(place.items()), path)
         if first is not path:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError, create_model
 
 from esmond_etl import check, toml_positions
 from esmond_etl.cases import Case
 from esmond_etl.errors import ConfigError
 from esmond_etl.interval import DURATION_PATTERN, Interval, ceil, floor, parse_moment
-from esmond_etl.problems import Mistake, Problem, nearest, where
+from esmond_etl.problems import Mistake, Problem, in_words, json_types, keys_of, nearest, nouns, value_at, where
 from esmond_etl.registry import Kind, Registry, installed_of, ours
 from esmond_etl.settings import Settings
 from esmond_etl.stages import Sink, Source, Transform, options
@@ -224,7 +224,7 @@ class _Reader:
             self.mistake(*unknown)
         return case
 
-    def _validated(self, model: type[Any], data: Mapping[str, Any], path: toml_positions.Path) -> Any:
+    def _validated(self, model: type[BaseModel], data: Mapping[str, Any], path: toml_positions.Path) -> Any:
         before = len(self.mistakes)
         for name, value in data.items():
             self._of_right_type(model, name, value, (*path, name))
@@ -234,7 +234,7 @@ class _Reader:
             self._explain(model, error, data, path)
             wrong = {mistake.path[len(path)] for mistake in self.mistakes[before:] if len(mistake.path) > len(path)}
             with suppress(Exception):  # what is left of it is only looked at for further mistakes
-                self.made[path] = model.model_validate({name: value for name, value in data.items() if name not in wrong})
+                self.made[path] = _lenient(model).model_validate({name: each for name, each in data.items() if name not in wrong})
         except Exception as error:  # whatever a stranger's validator raises
             self.mistake(path, f"{model.__name__} cannot be made of these options: {type(error).__name__}: {error}")
         return self.made.get(path) if all(each.warning for each in self.mistakes[before:]) else None
@@ -247,18 +247,18 @@ class _Reader:
         if isinstance(value, str) and value and (secret or _PASSWORD.match(value)):
             hint = f"write {name} with ${{NAME}} in it, and set that variable in the environment"
             self.mistake(path, "a secret stands in the file", hint, warning=True)
-        kinds = _json_types(value)
+        kinds = json_types(value)
         if duration and "number" in kinds:
             self.mistake(path, "a duration needs a unit", 'write it as "90s", "15m", "6h" or "1d"')
         elif types and not types & kinds and not types & {"array", "object"}:
             self.mistake(
-                path, f"must be {_nouns(types)}, not {_nouns(kinds)}", "write it without quotes" if kinds == {"string"} else ""
+                path, f"must be {nouns(types)}, not {nouns(kinds)}", "write it without quotes" if kinds == {"string"} else ""
             )
 
     def _explain(self, model: type[BaseModel], error: ValidationError, data: Mapping[str, Any], path: toml_positions.Path) -> None:
         said: dict[toml_positions.Path, list[Mistake]] = {}
         for each in error.errors(include_url=False, include_input=False):
-            place = (*path, *_keys(each["loc"], data, each["type"]))
+            place = (*path, *keys_of(each["loc"], data, each["type"]))
             if each["type"] == "extra_forbidden" and len(place) == len(path) + 1:
                 names = [field.alias or name for name, field in model.model_fields.items()]
                 names += PARTS if model is Settings else () if model is Case else ("type",)
@@ -266,7 +266,7 @@ class _Reader:
             elif each["type"] == "missing":
                 self.mistake(place, f"is missing{_purpose(model, place[-1])}")
             else:
-                said.setdefault(place, []).append(_in_words(place, each, _value(data, place[len(path) :])))
+                said.setdefault(place, []).append(in_words(place, each, value_at(data, place[len(path) :])))
         for place, mistakes in said.items():
             if not any(mistake.path == place for mistake in self.mistakes):
                 self.mistake(place, " or ".join(dict.fromkeys(each.what for each in mistakes)), mistakes[0].hint)
@@ -278,42 +278,21 @@ def _nested(one: toml_positions.Path, other: toml_positions.Path) -> bool:
     return one[:shorter] == other[:shorter]
 
 
-def _keys(location: Iterable[Any], data: Any, kind: str) -> Iterator[str | int]:
-    """Of pydantic's location, the parts that are keys of the file: others name the branches of a union."""
-    *rest, last = location or [None]
-    for part in rest:
-        if isinstance(data, dict | list) and _holds(data, part):
-            data = data[part]
-            yield part
-    if last is not None and (kind == "missing" or _holds(data, last)):
-        yield last
+@cache
+def _lenient(model: type[BaseModel]) -> type[BaseModel]:
+    """The model with None for an option that is missing, and without rules on several options."""
+    rules = model.__pydantic_decorators__.model_validators
+    kept: dict[str, Any] = {name: _as_it_is for name, rule in rules.items() if rule.info.mode == "after"}
+    base = type(model.__name__, (model,), {"__module__": model.__module__, **kept})
+    required = {name: field for name, field in model.model_fields.items() if field.is_required()}
+    optional: dict[str, Any] = {
+        name: (Annotated[(field.annotation, *field.metadata, Field(alias=field.alias))], None) for name, field in required.items()
+    }
+    return create_model(model.__name__, __base__=base, **optional)
 
 
-def _holds(data: Any, part: Any) -> bool:
-    if isinstance(data, list):
-        return isinstance(part, int) and part < len(data)
-    return isinstance(data, dict) and part in data
-
-
-def _value(data: Any, keys: toml_positions.Path) -> Any:
-    for key in keys:
-        data = data[key] if _holds(data, key) else None
-    return data
-
-
-def _in_words(place: toml_positions.Path, error: Any, value: Any) -> Mistake:
-    """What pydantic found, as a mistake."""
-    text: str = error["msg"].removeprefix("Value error, ").removeprefix("Input should ")
-    if error["type"] == "string_pattern_mismatch":
-        return Mistake(place, f"must match {error['ctx']['pattern']}")
-    if error["type"] == "literal_error" and isinstance(value, str):
-        hint = nearest(value, re.findall(r"'([^']+)'", error["ctx"]["expected"]))
-        return Mistake(place, f"must {text}", hint if hint.startswith("did") else "")
-    if error["type"] == "list_type" and isinstance(value, str):
-        return Mistake(place, "must be a list", 'write it in brackets: ["..."]')
-    if error["type"] == "tuple_type":
-        return Mistake(place, "must be a list of what belongs together, such as [moment, value]")
-    return Mistake(place, f"must {text}" if error["msg"].startswith("Input should ") else text)
+def _as_it_is(made: BaseModel) -> BaseModel:
+    return made
 
 
 def _purpose(model: type[BaseModel], name: object) -> str:
@@ -360,26 +339,3 @@ def _types(schema: Mapping[str, Any], known: Mapping[str, Any]) -> frozenset[str
 def _says(schema: Mapping[str, Any], key: str, value: Any) -> bool:
     """Whether a schema, or one of the branches that it leaves open, has `value` under `key`."""
     return schema.get(key) == value or any(_says(each, key, value) for each in schema.get("anyOf", ()))
-
-
-def _json_types(value: Any) -> frozenset[str]:
-    if isinstance(value, bool):
-        return frozenset({"boolean"})
-    if isinstance(value, int | float):
-        return frozenset({"number", "integer"}) if isinstance(value, int) or value.is_integer() else frozenset({"number"})
-    return frozenset({"array" if isinstance(value, list) else "object" if isinstance(value, dict) else "string"})
-
-
-_NOUNS: Final = {
-    "string": "a text",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-    "array": "a list",
-    "object": "a table",
-}
-
-
-def _nouns(types: frozenset[str]) -> str:
-    shown = types - ({"integer"} if "number" in types else set())
-    return " or ".join(noun for kind, noun in _NOUNS.items() if kind in shown)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from esmond_etl.toml_positions import Path, Position
 
@@ -59,3 +60,67 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = get_close_matches(name, names, 1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+
+
+def keys_of(location: Iterable[Any], data: Any, kind: str) -> Iterator[str | int]:
+    """Of pydantic's location, the parts that are keys of the file: others name the branches of a union."""
+    *rest, last = location or [None]
+    for part in rest:
+        if isinstance(data, dict | list) and _holds(data, part):
+            data = data[part]
+            yield part
+    if last is not None and (kind == "missing" or _holds(data, last)):
+        yield last
+
+
+def _holds(data: Any, part: Any) -> bool:
+    if isinstance(data, list):
+        return isinstance(part, int) and part < len(data)
+    return isinstance(data, dict) and part in data
+
+
+def value_at(data: Any, keys: Path) -> Any:
+    """What stands in `data` at `keys`; None if nothing does."""
+    for key in keys:
+        data = data[key] if _holds(data, key) else None
+    return data
+
+
+def in_words(place: Path, error: Any, value: Any) -> Mistake:
+    """What pydantic found, as a mistake."""
+    text: str = error["msg"].removeprefix("Value error, ").removeprefix("Input should ")
+    if error["type"] == "string_pattern_mismatch":
+        return Mistake(place, f"must match {error['ctx']['pattern']}")
+    if error["type"] == "literal_error" and isinstance(value, str):
+        hint = nearest(value, re.findall(r"'([^']+)'", error["ctx"]["expected"]))
+        return Mistake(place, f"must {text}", hint if hint.startswith("did") else "")
+    if error["type"] == "list_type" and isinstance(value, str):
+        return Mistake(place, "must be a list", 'write it in brackets: ["..."]')
+    if error["type"] == "tuple_type":
+        return Mistake(place, "must be a list of what belongs together, such as [moment, value]")
+    return Mistake(place, f"must {text}" if error["msg"].startswith("Input should ") else text)
+
+
+def json_types(value: Any) -> frozenset[str]:
+    """What a JSON Schema calls the type of a TOML value; dates are texts, and a whole number is two of them."""
+    if isinstance(value, bool):
+        return frozenset({"boolean"})
+    if isinstance(value, int | float):
+        return frozenset({"number", "integer"}) if isinstance(value, int) or value.is_integer() else frozenset({"number"})
+    return frozenset({"array" if isinstance(value, list) else "object" if isinstance(value, dict) else "string"})
+
+
+_NOUNS: Final = {
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a table",
+}
+
+
+def nouns(types: frozenset[str]) -> str:
+    """The types of a JSON Schema in words: a text or a number."""
+    shown = types - ({"integer"} if "number" in types else set())
+    return " or ".join(noun for kind, noun in _NOUNS.items() if kind in shown)
