@@ -103,6 +103,12 @@ class _Reader:
 
     def read(self) -> tuple[Pipeline | None, list[Problem]]:
         try:
+            return self._read()
+        except RecursionError:
+            return None, [Problem(self.file, (1, 1), "", "is nested too deeply to be read")]
+
+    def _read(self) -> tuple[Pipeline | None, list[Problem]]:
+        try:
             self.text = Path(self.file).read_text(encoding="utf-8")
             data = tomllib.loads(self.text)
         except OSError as error:
@@ -111,6 +117,8 @@ class _Reader:
             return None, [Problem(self.file, (1, 1), "", f"is not UTF-8: {error.reason} at byte {error.start}")]
         except tomllib.TOMLDecodeError as error:
             return None, [self._syntax(str(error))]
+        except ValueError:
+            return None, [self._endless_number()]
         pipeline = self._pipeline(data)
         return pipeline, self._problems()
 
@@ -122,6 +130,13 @@ class _Reader:
             position = (int(found[1]), int(found[2]))
         what = re.sub(r" \(at .*\)$", "", message)
         return Problem(self.file, position, "", f"not TOML: {what[0].lower()}{what[1:]}")
+
+    def _endless_number(self) -> Problem:
+        """A number that Python's own limit keeps from being read; the reader of TOML does not say where."""
+        found = re.search(r"\d[\d_]{1000,}", self.text)
+        before = self.text[: found.start() if found else 0]
+        position = (before.count("\n") + 1, len(before) - before.rfind("\n"))
+        return Problem(self.file, position, "", "not TOML: a number of more digits than can be read")
 
     def mistake(self, path: toml_positions.Path, what: str, hint: str = "", warning: bool = False) -> None:
         if not path or not any(_nested(path, unset) for unset in self.unset):  # else the missing variable is the mistake
@@ -207,9 +222,12 @@ class _Reader:
         if name is None:
             self.mistake((*path, "type"), "is missing", f"which {kind}? known: {', '.join(sorted(known))}")
             return None
-        if not isinstance(name, str) or name not in known:
+        if not isinstance(name, str):
+            self.mistake((*path, "type"), f"must be a text, not {nouns(json_types(name))}")
+            return None
+        if name not in known:
             broken = "".join(f" ({problem})" for problem in registry.problems)
-            self.mistake((*path, "type"), f"unknown {kind} {name!r}", nearest(str(name), known) + broken)
+            self.mistake((*path, "type"), f"unknown {kind} {name!r}", nearest(name, known) + broken)
             return None
         return self._validated(known[name], rest, path)
 

@@ -8,7 +8,14 @@ from typing import Final, NamedTuple
 #: Seconds in each unit that a duration may be written in.
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
-DURATION_PATTERN: Final = r"^[0-9]+[smhdw]$"
+DURATION_PATTERN: Final = r"^[0-9]{1,10}[smhdw]$"
+
+#: No duration is longer, s: 100 years.
+LONGEST: Final = 36525 * 86400
+
+
+_DURATION: Final = r"[0-9]+[smhdw]"
+_BEYOND: Final = 30  # digits
 
 
 class Interval(NamedTuple):
@@ -105,11 +112,19 @@ def ceil(ts: int, size: int) -> int:
 def parse_duration(text: str) -> int:
     """Seconds in a duration such as "90s", "15m", "6h", "30d" or "2w".
 
-    Raises ValueError if it is not a whole number and one unit.
+    Raises ValueError if it is not a whole number and one unit, or more than 100 years.
     """
-    if not re.fullmatch(DURATION_PATTERN, text):
+    if not re.fullmatch(_DURATION, text):
         raise ValueError(f'{text!r} is not a duration: write a whole number and a unit, such as "90s", "15m", "6h", "1d"')
-    return int(text[:-1]) * UNITS[text[-1]]
+    seconds = _whole(text[:-1]) * UNITS[text[-1]]
+    if seconds > LONGEST:
+        raise ValueError(f"{text!r:.40} is too long: no duration is longer than 100 years")
+    return seconds
+
+
+def _whole(digits: str) -> int:
+    """The number; of one that is beyond all calendars, its beginning, which is so too."""
+    return int(digits.lstrip("0")[:_BEYOND] or 0)
 
 
 def format_duration(seconds: int) -> str:
@@ -139,10 +154,10 @@ def parse_moment(value: object, now: int) -> int:
 def _parse_moment_text(text: str, now: int) -> int:
     if text == "now":
         return now
-    if re.fullmatch(DURATION_PATTERN, text):
-        return now - parse_duration(text)
+    if re.fullmatch(_DURATION, text):
+        return now - _whole(text[:-1]) * UNITS[text[-1]]
     if re.fullmatch(r"[0-9]{9,}", text):
-        return int(text)
+        return _whole(text)
     try:
         return parse_moment(datetime.fromisoformat(text), now)
     except ValueError:

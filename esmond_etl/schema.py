@@ -18,7 +18,7 @@ from esmond_etl.stages import options
 _FROM_ENVIRONMENT: Final = {"type": "string", "pattern": r"\$\{[^}]+\}"}
 
 #: A duration that is not 0.
-_NOT_ZERO: Final = DURATION_PATTERN.replace("[0-9]+", "0*[1-9][0-9]*")
+_NOT_ZERO: Final = DURATION_PATTERN.replace("[0-9]{1,10}", "0*[1-9][0-9]{0,9}")
 
 _LISTS: Final[dict[Kind, str]] = {
     "transform": "what is done to the datapoints on their way, in this order",

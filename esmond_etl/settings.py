@@ -17,8 +17,15 @@ def _moment(value: object) -> object:
     try:
         moment(ts)
     except (ValueError, OverflowError, OSError):
-        raise ValueError(f"{value!r} is out of reach: no calendar has it") from None
+        raise ValueError(f"{_written(value)} is out of reach: no calendar has it") from None
     return value
+
+
+def _written(value: object) -> str:
+    """A moment as it was written, or the part of it that fits into a line."""
+    if isinstance(value, int) and abs(value) > 10**30:
+        return "this number"
+    return value.isoformat() if isinstance(value, date) else f"{value!r:.40}"
 
 
 #: A moment as a pipeline file has it; what it means may depend on when it is asked.

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esmond_etl import ConfigError, Interval, config, toml_positions
+from esmond_etl.interval import LONGEST, parse_duration
 
 NOW = 1400000000  # 2014-05-13T16:53:20Z
 
@@ -99,6 +100,49 @@ def test_variables_are_taken_from_the_environment_wherever_they_stand(load: Any,
 def test_a_time_out_of_reach_is_one_sentence(load: Any, far: str) -> None:
     with pytest.raises(ConfigError, match=r"pipeline.toml:3:1: from: .* is out of reach: no calendar has it$"):
         load(PIPELINE.replace("2014-01-01", far))
+
+
+@pytest.mark.parametrize(
+    ("far", "said"),
+    [
+        ("9999-12-31T23:59:59-23:59", "9999-12-31T23:59:59-23:59"),
+        ("0001-01-01T00:00:00+14:00", "0001-01-01T00:00:00+14:00"),
+        (f'"{"9" * 5000}d"', f"'{'9' * 39}"),
+        ("0x" + "f" * 5000, "this number"),
+    ],
+    ids=["late", "early", "age", "number"],
+)
+def test_a_time_out_of_reach_is_shown_as_it_was_written(load: Any, far: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(PIPELINE.replace("2014-01-01", far))
+    assert str(caught.value).split(": ", 1)[1] == f"from: {said} is out of reach: no calendar has it"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("parallel = [" + "[" * 3000 + "]" * 3001, "1:1: is nested too deeply to be read"),
+        ("parallel = " + "{ a = " * 3000 + "1" + "}" * 3000, "1:1: is nested too deeply to be read"),
+        ("parallel" + ".a" * 3000 + " = 1", "1:1: is nested too deeply to be read"),
+        ("parallel = " + "9" * 5000, "5:12: not TOML: a number of more digits than can be read"),
+    ],
+    ids=["lists", "tables", "dots", "digits"],
+)
+def test_toml_that_goes_on_and_on_is_one_sentence(load: Any, line: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(PIPELINE.replace("parallel = 4", line))
+    assert str(caught.value).split("pipeline.toml:", 1)[1] == said
+
+
+@pytest.mark.parametrize(
+    ("text", "right"), [("36525d", True), ("36526d", False), ("876600h", True), ("876601h", False), ("9" * 5000 + "s", False)]
+)
+def test_no_duration_is_longer_than_a_hundred_years(text: str, right: bool) -> None:
+    if right:
+        assert parse_duration(text) == LONGEST
+        return
+    with pytest.raises(ValueError, match=r"^'9*[0-9]*[shd]?'? is too long: no duration is longer than 100 years$"):
+        parse_duration(text)
 
 
 def test_a_secret_from_the_environment_is_never_shown(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Final, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,13 +14,17 @@ from esmond_etl_transforms.fields import field_of
 from esmond_etl_transforms.only_numbers import are_numbers
 
 
+_END: Final = 253402300800  # the year 10000
+
+
 def _moment(value: object) -> object:
     if not isinstance(value, str | date | datetime):
         return value
-    moment = parse_moment(value, now=0)
-    if moment <= 0:  # "now" or "30d" ago: what is kept must not depend on when the pipeline runs
-        raise ValueError(f"{value!r} is not a moment: write a date or time such as 2014-03-01 or 2014-03-01T12:00:00Z")
-    return moment
+    ts = parse_moment(value, now=0)
+    if not 0 < ts < _END:  # "now" or "30d" ago: what is kept must not depend on when the pipeline runs
+        written = f"{value!r:.40}" if isinstance(value, str) else value.isoformat()
+        raise ValueError(f"{written} is not a moment: write a date or time such as 2014-03-01 or 2014-03-01T12:00:00Z")
+    return ts
 
 
 #: An option that is a moment: a date or a time in the TOML, Unix seconds in Python.

@@ -1,6 +1,7 @@
 """What each transform makes of datapoints: whole outcomes."""
 
 from collections.abc import Callable
+from datetime import date
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
@@ -136,6 +137,11 @@ def test_whole_event_types_are_selected_and_dropped() -> None:
         ({"above": 5, "below": 5}, "no value is above 5 and below 5"),
         ({"from": "2014-03-02", "to": "2014-03-01"}, "`from` is not before `to`"),
         ({"from": "30d"}, "'30d' is not a moment: write a date or time such as 2014-03-01 or 2014-03-01T12:00:00Z"),
+        ({"from": date(1950, 1, 1)}, "1950-01-01 is not a moment: write a date or time such as 2014-03-01 or 2014-03-01T12:00:00Z"),
+        (
+            {"to": "99999999999999999999"},
+            "'99999999999999999999' is not a moment: write a date or time such as 2014-03-01 or 2014-03-01T12:00:00Z",
+        ),
     ],
 )
 def test_conditions_that_make_no_sense_are_refused(options: dict[str, Any], mistake: str) -> None:
