@@ -228,6 +228,15 @@ class Sink(Stage):
     is replaced or found unchanged. That makes a crash at any moment harmless.
     """
 
+    def reach(self, context: Context) -> None:
+        """Find out whether a run could deliver, and write nothing; raises EsmondEtlError with a sentence that says what to do.
+
+        It is asked of a sink that is not open, by `check --connect`. A sink whose `open` does not connect, or makes what is
+        missing, has more to do here than to open and to close.
+        """
+        self.open(context)
+        self.close()
+
     @abstractmethod
     def begin(self, task: Task) -> Load:
         """The way into the target for one task; several may be under way at once."""

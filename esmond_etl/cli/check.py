@@ -7,8 +7,9 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,22 @@ import click
 
 from esmond_etl import cli
 from esmond_etl.cli import show
+from esmond_etl.errors import SinkError
 
 if TYPE_CHECKING:
     from esmond_etl.config import Pipeline
     from esmond_etl.problems import Problem
+    from esmond_etl.stages import Context
+
+_TOO_NARROW = "the source has nothing that the filters match: check `match`, `event_types`, `summaries` and `from`"
+_NONE_PASSES = "the transforms leave out every series"
 
 
 @click.command(short_help=cli.COMMANDS["check"])
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(dir_okay=False))
-@click.option("--connect", is_flag=True, help="Also list the sources, and open the sinks; nothing is read or written.")
+@click.option(
+    "--connect", is_flag=True, help="Also list the sources, and try the sinks; no datapoint is read, and nothing written."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(files: tuple[str, ...], connect: bool, as_json: bool) -> int:
     """Report every mistake in each FILE, a line each: file:line:column: where: what; hint.
@@ -61,7 +69,9 @@ def _print(files: tuple[str, ...], problems: list[Problem], connected: list[dict
             print(f"{path}: ok")
     for each in connected:
         for stage in each["stages"]:
-            print(f"{each['file']}: {stage['where']}: {stage['error'] or stage['said']}")
+            print(_wrapped(f"{each['file']}: {stage['where']}: {stage['error'] or stage['said']}"))
+            if stage["warning"]:
+                print(_wrapped(f"{each['file']}: warning: {stage['where']}: {stage['warning']}"))
     errors = sum(not problem.warning for problem in problems)
     if problems:
         print(f"{_count(errors, 'error')}, {_count(len(problems) - errors, 'warning')}")
@@ -93,47 +103,73 @@ def _same_ledger(pipelines: list[Pipeline]) -> Iterator[Problem]:
 
 def _connected(pipeline: Pipeline) -> dict[str, Any]:
     with ExitStack() as stack:
-        stages = list(_stages(pipeline, stack))
-    return {"file": pipeline.file, "stages": stages}
+        return {"file": pipeline.file, "stages": list(_stages(pipeline, stack))}
 
 
 def _stages(pipeline: Pipeline, stack: ExitStack) -> Iterator[dict[str, Any]]:
-    """What each stage of `pipeline` says when it is opened, the source first; `stack` closes them."""
-    ends: list[Any] = []
-    try:
-        _open(pipeline, pipeline.source, stack)
-        for transform in pipeline.transforms:
-            _open(pipeline, transform, stack)
-        ends, said = _listed(pipeline)
-        yield {"where": "source", "error": None, "said": said}
-    except Exception as error:  # whatever a stranger's stage raises
-        yield {"where": "source", "error": f"{error}" or type(error).__name__, "said": ""}
+    """What is said of each stage of `pipeline`, the source first; `stack` closes those that stay open."""
+    opened = [_stage(label, partial(_opened, pipeline, each, stack)) for label, each in _transforms(pipeline)]
+    working = not any(each["error"] for each in opened)
+    series: list[Any] = []
+    yield _stage("source", partial(_listed, pipeline, working, series, stack))
+    yield from opened
+    ends = _ends(pipeline, series) if working else []
     for label, sink in zip(pipeline.labels, pipeline.sinks, strict=True):
-        try:
-            _open(pipeline, sink, stack)
-            reasons = [reason for each in ends if (reason := sink.refusal(each))]
-            refused = f"will not take {len(reasons):,} of the series: {reasons[0]}" if reasons else None
-            yield {"where": label, "error": refused, "said": "opens"}
-        except Exception as error:  # whatever a stranger's sink raises
-            yield {"where": label, "error": f"{error}" or type(error).__name__, "said": ""}
+        yield _stage(label, partial(_reached, pipeline, sink, ends))
 
 
-def _open(pipeline: Pipeline, stage: Any, stack: ExitStack) -> None:
+def _stage(label: str, act: Callable[[], dict[str, str]]) -> dict[str, Any]:
+    """What `act` says of a stage, or why it failed."""
+    try:
+        return {"where": label, "error": None, "warning": None, "said": "", **act()}
+    except Exception as error:  # whatever a stranger's stage raises
+        return {"where": label, "error": f"{error}" or type(error).__name__, "warning": None, "said": ""}
+
+
+def _transforms(pipeline: Pipeline) -> Iterator[tuple[str, Any]]:
+    from esmond_etl.registry import installed_of
+
+    names = {stage: name for name, stage in installed_of("transform").of("transform").items()}
+    for index, stage in enumerate(pipeline.transforms):
+        yield f"transform[{index}] ({names.get(type(stage), type(stage).__name__)})", stage
+
+
+def _opened(pipeline: Pipeline, stage: Any, stack: ExitStack) -> dict[str, str]:
+    stage.open(_context(pipeline))
+    stack.callback(stage.close)
+    return {"said": "opens"}
+
+
+def _context(pipeline: Pipeline, source: Any = None) -> Context:
     from esmond_etl.stages import Context
 
-    source = None if stage is pipeline.source else pipeline.source
-    stage.open(Context(pipeline.name, pipeline.settings.parallel, source=source, stop=threading.Event()))
-    stack.callback(stage.close)
+    return Context(pipeline.name, pipeline.settings.parallel, source=source, stop=threading.Event())
 
 
-def _listed(pipeline: Pipeline) -> tuple[list[Any], str]:
-    """The series that sinks would be given of those that match, and how many those are, for people."""
+def _listed(pipeline: Pipeline, working: bool, series: list[Any], stack: ExitStack) -> dict[str, str]:
+    """How many series match, and go through the transforms if those are `working`; they are added to `series`."""
+    _opened(pipeline, pipeline.source, stack)
+    interval = pipeline.wanted(int(time.time()))
+    series += pipeline.source.series(interval)
+    keys = {each.metadata.key for each in series}
+    passing = len(_ends(pipeline, series)) if working else len(series)
+    left = f", {passing:,} of them after the transforms" if passing < len(series) else ""
+    noun = "series match" if len(series) != 1 else "series matches"
+    said = {"said": f"{len(keys):,} metadata, {len(series):,} {noun}{left}; {interval}"}
+    return said if passing else {**said, "warning": "nothing would be delivered: " + (_TOO_NARROW if not keys else _NONE_PASSES)}
+
+
+def _ends(pipeline: Pipeline, series: list[Any]) -> list[Any]:
+    """The series that sinks would be given."""
     from esmond_etl.check import becomes
 
-    interval = pipeline.wanted(int(time.time()))
-    series = list(pipeline.source.series(interval))
-    ends = [target for each in series if (target := becomes(each, pipeline.transforms))]
-    keys = {each.metadata.key for each in series}
-    left = f", {len(ends):,} of them after the transforms" if len(ends) < len(series) else ""
-    noun = "series match" if len(series) != 1 else "series matches"
-    return ends, f"{len(keys):,} metadata, {len(series):,} {noun}{left}; {interval}"
+    return [target for each in series if (target := becomes(each, pipeline.transforms))]
+
+
+def _reached(pipeline: Pipeline, sink: Any, ends: list[Any]) -> dict[str, str]:
+    """Raises what keeps the sink from delivering."""
+    sink.reach(_context(pipeline, pipeline.source))
+    reasons = [reason for each in ends if (reason := sink.refusal(each))]
+    if reasons:
+        raise SinkError(f"will not take {len(reasons):,} of the series: {reasons[0]}")
+    return {"said": "opens"}

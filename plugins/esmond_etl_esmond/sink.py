@@ -48,6 +48,14 @@ class EsmondSink(Connection, Sink):
         self._source = context.source
         self._entries, self._lock = OrderedDict(), threading.Lock()
 
+    def reach(self, context: Context) -> None:
+        """See whether the archive lists its metadata; raises ArchiveError if it does not."""
+        self.open(context)
+        try:
+            self._archive.get(self._archive.list_url, {"limit": 1}, wire.decode_metadata_list)
+        finally:
+            self.close()
+
     def close(self) -> None:
         """Note whether anything may still be at work, and close the connections."""
         self._target.close()

@@ -89,6 +89,11 @@ class Server:
         with self._reading(ask, path) as response:
             yield _lines(response)
 
+    def ping(self) -> None:
+        """Returns once the server has answered; raises SinkError if it does not."""
+        with self.get("/ping", {}) as lines:
+            list(lines)
+
     @cached_property
     def is_victoria_metrics(self) -> bool:
         """Whether it is VictoriaMetrics, which keeps numbers alone, and is asked in another way."""

@@ -139,6 +139,14 @@ class InfluxDBSink(Sink):
             traffic=Traffic(),
         )
 
+    def reach(self, context: Context) -> None:
+        """See whether the server answers; raises SinkError if it does not."""
+        self.open(context)
+        try:
+            self._server.ping()
+        finally:
+            self.close()
+
     def _authorization(self) -> str | None:
         if self.username:
             return f"{self.username}:{self.password.get_secret_value() if self.password else ''}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryFile
 from typing import ClassVar, Literal
 
 from pydantic import Field, PrivateAttr
@@ -13,7 +15,7 @@ from esmond_etl_parquet import columns, files, reading
 from esmond_etl_parquet.columns import Kind
 from esmond_etl_parquet.files import Shelf
 from esmond_etl_parquet.load import ParquetLoad
-from esmond_etl_parquet.tree import Tree, spoken, without_secrets
+from esmond_etl_parquet.tree import STAGING, Tree, spoken, without_secrets
 
 
 class ParquetSink(Sink):
@@ -58,6 +60,22 @@ class ParquetSink(Sink):
             self._tree = Tree(self.path)
             self._tree.open()
         self._groups, self._kinds, self._lock = files.Groups(self._tree), {}, threading.Lock()
+
+    def reach(self, context: Context) -> None:
+        """See whether the folder, or the nearest above it that is there, can be written to, or the object store be listed."""
+        with spoken(SinkError, without_secrets(self.path)):
+            tree = Tree(self.path)
+            if not tree.is_local:
+                tree.names("")
+                return
+        folder = Path(f"{tree.root}/{STAGING}")
+        while not folder.exists():
+            folder = folder.parent
+        try:
+            with TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise SinkError(f"{self.path}: {folder} cannot be written to: {error.strerror}") from None
 
     def close(self) -> None:
         """Remove what was not committed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, ClassVar, Final
 
 import pyarrow as pa
@@ -19,6 +20,9 @@ from esmond_etl_sql.values import Kind
 
 #: PostgreSQL cuts longer names, B.
 _LONGEST_NAME: Final = 63
+
+#: A database that is no file.
+_NOWHERE: Final = Path(":memory:")
 
 
 class SQLSink(Sink):
@@ -82,18 +86,43 @@ class SQLSink(Sink):
 
     def open(self, context: Context) -> None:
         """Connect, and make the tables that are missing; raises SinkError if the database will not have it."""
-        dialect = urls.dialect_of(self.url)
-        secret = self.password.get_secret_value() if self.password else None
-        uri = urls.connectable(self.url, secret)
-        if dialect is not POSTGRESQL and not Path(uri).parent.is_dir():
-            raise SinkError(f"{self.url}: there is no folder {Path(uri).parent}: make it, or correct `url`")
-        self._tables, self._traffic = Tables(dialect, self.schema_, self.prefix), Traffic()
-        self._database = Database(dialect, uri, self.url, secret, self.timeout, context.stop)
+        self._connect(context, self._file())
         try:
             self._database.deliver(self._make)
         except BaseException:
             self._database.close()
             raise
+
+    def reach(self, context: Context) -> None:
+        """Connect, and make the tables that are missing in a transaction that is undone; makes no file."""
+        file = self._file()
+        try:
+            with file.open("r+b") if file and file.exists() else TemporaryFile(dir=file.parent if file else None):
+                pass
+        except OSError as error:
+            raise SinkError(f"{self.url}: cannot be written to: {error.strerror}") from None
+        self._connect(context, file if file is None or file.exists() else _NOWHERE)
+        try:
+            with self._database.reading() as session:
+                self._make(session)
+        finally:
+            self._database.close()
+
+    def _file(self) -> Path | None:
+        """The file that the database is; None if it is a server. Raises SinkError if there is no folder for it."""
+        if urls.dialect_of(self.url) is POSTGRESQL:
+            return None
+        file = Path(urls.connectable(self.url, None))
+        if not file.parent.is_dir():
+            raise SinkError(f"{self.url}: there is no folder {file.parent}: make it, or correct `url`")
+        return file
+
+    def _connect(self, context: Context, file: Path | None) -> None:
+        dialect = urls.dialect_of(self.url)
+        secret = self.password.get_secret_value() if self.password else None
+        uri = str(file or urls.connectable(self.url, secret))
+        self._tables, self._traffic = Tables(dialect, self.schema_, self.prefix), Traffic()
+        self._database = Database(dialect, uri, self.url, secret, self.timeout, context.stop)
 
     def _make(self, session: Session) -> None:
         names = self._tables

@@ -337,6 +337,16 @@ except PluginError as error:
     assert re.fullmatch(rf"the sql sink needs the ADBC driver of \w+: pip install {re.escape(package)}\n", done.stdout)
 
 
+def test_reaching_postgresql_leaves_no_table_behind_and_tells_of_a_right_that_is_missing(database: str) -> None:
+    SQLSink(url=database, schema="new").reach(Context())
+    assert asked(database, "select count(*) from pg_namespace where nspname = 'new'") == [(0,)]
+    role = f"reader_{uuid4().hex}"
+    ordered(database, f"create role {role} login")
+    with pytest.raises(SinkError, match="permission denied for schema public"):
+        SQLSink(url=database.replace("perfsonar@", f"{role}@")).reach(Context())
+    ordered(database, f"drop role {role}")
+
+
 def test_metadata_with_a_nul_are_refused_by_name(tmp_path: Path) -> None:
     sink = SQLSink(url=f"sqlite:{tmp_path}/out.db")
     bad = series(remark=["fine", {"x": "a\0b"}])
