@@ -48,8 +48,16 @@ class EsmondLoad(Load):
         self._failure: Exception | None = None
 
     def _know(self, metadata: Metadata) -> None:
-        """Whatever event types a transform has left each series' metadata, they are posted together."""
+        """Whatever event types a transform has left each series' metadata, they are posted together.
+
+        Raises SinkError if it has made two metadata of one.
+        """
         known = self._metadata.setdefault(metadata.key, metadata)
+        if known is not metadata and {**known.to_json(), "event-types": []} != {**metadata.to_json(), "event-types": []}:
+            raise SinkError(
+                f"{metadata.key}: a transform changes the metadata of some of its event types alone, and an archive keeps all of them "
+                "under one: leave out the transform's `event_types`"
+            )
         if known is not metadata and metadata.event_types.keys() - known.event_types.keys():
             self._metadata[metadata.key] = replace(known, event_types={**known.event_types, **metadata.event_types})
 

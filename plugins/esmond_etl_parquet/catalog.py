@@ -6,6 +6,7 @@ Its name keeps it out of what reads the datapoints: `**/*.parquet` does not matc
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 
 from esmond_etl import TS, Metadata, Series, Served, Summary
 from esmond_etl.batch import text_column
+from esmond_etl_parquet.columns import subject_values
 from esmond_etl_parquet.tree import Change, Tree, sync_all
 
 PATH: Final = "metadata/_table.pq"
@@ -39,6 +41,7 @@ SCHEMA: Final = pa.schema(
         ("event_types", pa.map_(pa.string(), pa.list_(pa.string()))),  # with the summaries of each, such as "average/86400"
         ("first_seen", TS),  # ts of the earliest datapoint, and of the latest, that ever came; null where none did
         ("last_seen", TS),
+        ("others", pa.map_(pa.string(), pa.string())),  # series of which a transform says something else -> all of that, as JSON
     ]
 )
 
@@ -68,6 +71,18 @@ class Entry(NamedTuple):
 
     metadata: Metadata
     seen: Seen
+    others: Mapping[str, Metadata] = {}  #: of series that a transform describes otherwise, by `name_of`
+
+    def series(self) -> Iterator[Series]:
+        """Every series under the key, each with what is said of it."""
+        for series in self.metadata.series():
+            other = self.others.get(name_of(series))
+            yield series.replace(metadata=_with_event_types(other, self.metadata.event_types)) if other else series
+
+
+def name_of(series: Series) -> str:
+    """What tells a series from the others of its key."""
+    return f"{series.event_type}/{series.summary}"
 
 
 def update(tree: Tree, delivered: Iterable[Series], seen: Mapping[Series, Seen]) -> list[Change]:
@@ -81,7 +96,8 @@ def update(tree: Tree, delivered: Iterable[Series], seen: Mapping[Series, Seen])
     is_new = pc.is_in(old.column("metadata_key"), value_set=keys)
     concerned = old.filter(is_new)
     for entry in _entries(concerned):
-        new[entry.metadata.key] = _merged(entry, new[entry.metadata.key])
+        key = entry.metadata.key
+        new[key] = _merged(entry, new[key], by_key[key])
     rows = _rows(list(new.values()))
     if rows.sort_by("metadata_key").equals(concerned.combine_chunks().sort_by("metadata_key")):
         return []
@@ -99,19 +115,38 @@ def entries(tree: Tree) -> Iterator[Entry]:
 def _table(tree: Tree) -> pa.Table:
     try:
         with tree.input(PATH) as stream, pq.ParquetFile(stream) as file:
-            return file.read(use_threads=False).cast(SCHEMA)
+            table = file.read(use_threads=False)
+            if "others" not in table.schema.names:
+                table = table.append_column("others", pa.nulls(len(table), SCHEMA.field("others").type))
+            return table.cast(SCHEMA)
     except FileNotFoundError:
         return SCHEMA.empty_table()
 
 
 def _entry(under: Sequence[Series], seen: Mapping[Series, Seen]) -> Entry:
     """The row of a key under which `under` were delivered."""
-    metadata, total = under[0].metadata, NOTHING
+    metadata, total = _most_common([series.metadata for series in sorted(under, key=name_of)]), NOTHING
     event_types = {name: dict.fromkeys(summaries, _NOWHERE) for name, summaries in metadata.event_types.items()}
     for series in under:
         event_types.setdefault(series.event_type, {})[series.summary] = _NOWHERE  # a transform may have made it up
         total = total.with_rows(*seen.get(series, NOTHING))
-    return Entry(_with_event_types(metadata, event_types), total)
+    return Entry(
+        _with_event_types(metadata, event_types), total, _others(metadata, {name_of(each): each.metadata for each in under})
+    )
+
+
+def _most_common(described: Sequence[Metadata]) -> Metadata:
+    said = {id(metadata): subject_values(metadata) for metadata in described}
+    if len(said) == 1:
+        return described[0]
+    most = Counter(said[id(metadata)] for metadata in described).most_common(1)[0][0]
+    return next(metadata for metadata in described if said[id(metadata)] == most)
+
+
+def _others(metadata: Metadata, described: Mapping[str, Metadata]) -> dict[str, Metadata]:
+    """What is said of series, by name, where it is not the same as `metadata`."""
+    own = subject_values(metadata)
+    return {name: other for name, other in described.items() if other is not metadata and subject_values(other) != own}
 
 
 def _with_event_types(metadata: Metadata, event_types: Mapping[str, Mapping[Summary, Served]]) -> Metadata:
@@ -129,11 +164,15 @@ def _with_event_types(metadata: Metadata, event_types: Mapping[str, Mapping[Summ
     )
 
 
-def _merged(old: Entry, new: Entry) -> Entry:
+def _merged(old: Entry, new: Entry, under: Iterable[Series]) -> Entry:
+    """The row of a key of which `under` were delivered now: of the others what was said before."""
+    before = {name_of(series): series.metadata for series in old.series()}
+    now = {name_of(series): new.others.get(name_of(series), new.metadata) for series in under}
     event_types = {name: dict(summaries) for name, summaries in old.metadata.event_types.items()}
     for name, summaries in new.metadata.event_types.items():
         event_types.setdefault(name, {}).update(summaries)
-    return Entry(_with_event_types(new.metadata, event_types), new.seen.with_rows(0, old.seen.first, old.seen.last))
+    seen = new.seen.with_rows(0, old.seen.first, old.seen.last)
+    return Entry(_with_event_types(new.metadata, event_types), seen, _others(new.metadata, {**before, **now}))
 
 
 def _rows(entries: Sequence[Entry]) -> pa.Table:
@@ -149,8 +188,16 @@ def _rows(entries: Sequence[Entry]) -> pa.Table:
         _map(event_types, _lists([summaries for each in event_types for summaries in each.values()])),
         _moments([entry.seen.first for entry in entries]),
         _moments([entry.seen.last for entry in entries]),
+        _map(
+            [entry.others for entry in entries],
+            text_column([_described(each) for entry in entries for each in entry.others.values()]),
+        ),
     ]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
+
+
+def _described(metadata: Metadata) -> str:
+    return msgspec.json.encode({**metadata.to_json(), "event-types": []}).decode()
 
 
 def _field(column: str) -> str:
@@ -202,4 +249,8 @@ def _entries(table: pa.Table) -> Iterator[Entry]:
                 name: {Summary.parse(summary): _NOWHERE for summary in summaries} for name, summaries in row["event_types"]
             },
         )
-        yield Entry(metadata, Seen(0, first, last))
+        others = {
+            name: Metadata.from_json({**msgspec.json.decode(text), "metadata-key": metadata.key})
+            for name, text in row["others"] or ()
+        }
+        yield Entry(metadata, Seen(0, first, last), others)

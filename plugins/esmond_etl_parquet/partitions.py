@@ -24,15 +24,16 @@ class Subjects:
 
     values: list[tuple[str | None, ...]] = field(default_factory=list)
     metadata: list[Metadata] = field(default_factory=list)
-    numbers: dict[str, int] = field(default_factory=dict)  #: by metadata key
+    numbers: dict[tuple[str | None, ...], int] = field(default_factory=dict)  #: by values
 
     def number(self, metadata: Metadata) -> int:
-        """The number of the subject that `metadata` describes."""
-        if metadata.key not in self.numbers:
-            self.numbers[metadata.key] = len(self.values)
-            self.values.append(columns.subject_values(metadata))
+        """The number of the subject that `metadata` describes: a transform may describe some series of a key otherwise."""
+        values = columns.subject_values(metadata)
+        if values not in self.numbers:
+            self.numbers[values] = len(self.values)
+            self.values.append(values)
             self.metadata.append(metadata)
-        return self.numbers[metadata.key]
+        return self.numbers[values]
 
 
 @dataclass

@@ -46,7 +46,7 @@ class ParquetSource(Source):
             held = {shelf for shelf in files.shelves(self._tree) if self._selects(shelf) and any(shelf.days(self._tree, interval))}
             entries = list(catalog.entries(self._tree))
         for entry in entries:
-            for series in entry.metadata.series():
+            for series in entry.series():
                 if Shelf.of(series) in held:
                     yield series
 

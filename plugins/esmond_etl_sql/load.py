@@ -111,7 +111,7 @@ class SQLLoad(Load):
     def _metadata(self, ended: dict[Series, Begun]) -> pa.RecordBatch:
         """A row for each metadata key of which there are datapoints."""
         spans: dict[str, tuple[Series, int, int]] = {}
-        for series, begun in ended.items():
+        for series, begun in sorted(ended.items(), key=lambda each: str(each[0])):
             if begun.rows:
                 _, first, last = spans.get(series.metadata.key, (series, begun.first, begun.last))
                 spans[series.metadata.key] = (series, min(first, begun.first), max(last, begun.last))

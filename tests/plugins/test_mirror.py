@@ -1,6 +1,7 @@
 """One archive mirrored into another: the copy is exact, summaries included, and making it again changes nothing."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -9,7 +10,7 @@ import requests
 from esmond_etl_archive.samples import START, sample
 from esmond_etl_esmond.sink import EsmondSink
 
-from esmond_etl import BASE, Batch, Interval, Metadata, Series, Served, Summary
+from esmond_etl import BASE, Batch, Interval, Metadata, Series, Served, SinkError, Summary
 from esmond_etl.testing import deliver, points_of
 from esmond_etl.testing import series as made_up
 
@@ -295,6 +296,15 @@ def test_of_metadata_that_was_never_mirrored_nothing_is_read_back(mirror: Any) -
         assert list(sink.read(made_up("throughput"), mirror.time)) == []
         mirror.memory["key:a1"] = "0000deadbeef"
         assert list(sink.read(made_up("throughput"), mirror.time)) == []
+
+
+def test_two_metadata_made_of_one_by_a_transform_are_refused(mirror: Any) -> None:
+    one, two = made_up("packet-count-sent"), made_up("packet-count-lost")
+    two = two.replace(metadata=replace(two.metadata, source="192.0.2.9"))
+    refused = pytest.raises(SinkError, match="a1: a transform changes the metadata of some of its event types alone")
+    with mirror.sink() as sink, refused:
+        deliver(sink, {one: [(START, 1)], two: [(START, 1)]}, mirror.time)
+    assert mirror.copy == {}
 
 
 def test_the_key_is_never_shown() -> None:

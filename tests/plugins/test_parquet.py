@@ -7,6 +7,7 @@ import sys
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +213,7 @@ def test_the_table_of_metadata_has_a_row_a_key(tmp_path: Path) -> None:
             "parameters": [("key", "k1"), ("note", "so"), ("number", "30")],
             "parameters_json": '{"key":"k1","note":"so","number":30}',
             "event_types": [("made-up", ["base"]), ("throughput", ["base"])],
+            "others": [],
         },
         {
             "metadata_key": "k2",
@@ -219,8 +221,53 @@ def test_the_table_of_metadata_has_a_row_a_key(tmp_path: Path) -> None:
             "parameters": [("key", "k2")],
             "parameters_json": '{"key":"k2"}',
             "event_types": [("failures", ["base"])],
+            "others": [],
         },
     ]
+
+
+def described(path: Path) -> dict[str, tuple[str | None, Any]]:
+    """What the source says of each series: by event type its source and its parameter `site`."""
+    source = ParquetSource(path=str(path))
+    source.open(Context())
+    found = {each.event_type: each.metadata for each in source.series(ONE_DAY)}
+    return {name: (metadata.source, metadata.parameters.get("site")) for name, metadata in found.items()}
+
+
+def said_in_rows(path: Path, name: str) -> set[tuple[str, str]]:
+    """What the rows of an event type say of it."""
+    table = pa.concat_tables(pq.ParquetFile(file).read() for file in path.glob(f"event_type={name}/**/*.parquet"))
+    return {(row["source"], row["parameters"]) for row in table.select(["source", "parameters"]).to_pylist()}
+
+
+@pytest.mark.parametrize("first", ["packet-count-lost", "packet-count-sent", "throughput"])
+def test_a_series_that_a_transform_describes_otherwise_keeps_that_to_itself(tmp_path: Path, first: str) -> None:
+    names = [first, *({"packet-count-lost", "packet-count-sent", "throughput"} - {first})]
+    renamed = replace(series(site="here").metadata, source="Berkeley", parameters={"key": "a1", "site": "there"})
+    each = {name: series(name, site="here") for name in names}
+    each["packet-count-lost"] = each["packet-count-lost"].replace(metadata=renamed)
+    said = dict.fromkeys(names, ("192.0.2.1", "here")) | {"packet-count-lost": ("Berkeley", "there")}
+    with opened(tmp_path) as sink:
+        deliver(sink, {of: [(START, 1.0)] for of in each.values()}, ONE_DAY)
+    assert described(tmp_path) == said
+    assert said_in_rows(tmp_path, "packet-count-lost") == {("Berkeley", '{"key":"a1","site":"there"}')}
+    assert said_in_rows(tmp_path, "packet-count-sent") == {("192.0.2.1", '{"key":"a1","site":"here"}')}
+
+    later = Interval(START + DAY, START + 2 * DAY)
+    with opened(tmp_path) as sink:
+        deliver(sink, {each["packet-count-lost"]: [(START + DAY, 1.0)]}, later)
+    assert described(tmp_path) == said
+    with opened(tmp_path) as sink:
+        deliver(sink, {each["throughput"].replace(metadata=renamed): [(START + DAY, 1.0)]}, later)
+    assert described(tmp_path) == said | {"throughput": ("Berkeley", "there")}
+
+
+def test_a_table_of_metadata_without_what_a_transform_says_is_read(tmp_path: Path) -> None:
+    with opened(tmp_path) as sink:
+        deliver(sink, {series(site="here"): [(START, 1.0)]}, ONE_DAY)
+    file = tmp_path / "metadata/_table.pq"
+    pq.write_table(pq.ParquetFile(file).read().drop_columns(["others"]), file)
+    assert described(tmp_path) == {"throughput": ("192.0.2.1", "here")}
 
 
 def test_a_load_of_many_days_keeps_few_files_open_and_every_row(tmp_path: Path) -> None:
