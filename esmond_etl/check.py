@@ -12,10 +12,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from esmond_etl.batch import Batch
+from esmond_etl.cases import Case
 from esmond_etl.errors import ConfigError
 from esmond_etl.event_types import EVENT_TYPES, event_type
 from esmond_etl.interval import format_duration, moment, parse_moment
-from esmond_etl.problems import Mistake
+from esmond_etl.problems import Mistake, json_types, nouns
 from esmond_etl.series import BASE, Metadata, Series, Served, Summary
 from esmond_etl.settings import Settings
 from esmond_etl.stages import Sink, Source, Stage, Transform
@@ -105,6 +106,23 @@ def _unknown_event_types(path: Path, names: Iterable[str]) -> Iterator[Mistake]:
         mistake = unknown_event_type((*path, "event_types", index), name)
         if mistake:
             yield mistake
+
+
+def wrong_values(path: Path, case: Case) -> Iterator[Mistake]:
+    """The datapoints that go into a test and that no series of its event type can have."""
+    series = case.series()
+    for index, (_, value) in enumerate(case.points):
+        if series.holds_numbers and not _is_number(value):
+            what = f"{series.event_type} holds numbers, not {nouns(json_types(value))}"
+        elif series.data_type == "histogram" and not isinstance(value, dict):
+            what = f'{series.event_type} holds histograms: write a table, such as {{ "10" = 5 }}'
+        else:
+            continue
+        yield Mistake((*path, "points", index, 1), what)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _summaries(source: Source) -> list[Summary]:

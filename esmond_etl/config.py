@@ -240,6 +240,9 @@ class _Reader:
         unknown = check.unknown_event_type((*path, "event_type"), name) if isinstance(name, str) else None
         if unknown and not unknown.warning:
             self.mistake(*unknown)
+        elif case is not None:
+            for found in check.wrong_values(path, case):
+                self.mistake(*found)
         return case
 
     def _validated(self, model: type[BaseModel], data: Mapping[str, Any], path: toml_positions.Path) -> Any:

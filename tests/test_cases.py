@@ -150,6 +150,12 @@ def test_a_file_without_tests_says_so(tested: Any) -> None:
     assert tested("") == (0, "x.toml: no tests: write a [[test]] (esmond-etl test --help)\n", "")
 
 
+def test_statistics_of_histograms_and_what_nobody_knows_are_no_numbers(tested: Any) -> None:
+    table = "[[2014-01-01, { mean = 1.5 }]]"
+    assert tested(case(table, table, 'summary = "statistics/0"', event_type="histogram-owdelay"))[0] == 0
+    assert tested(case(table, table, event_type="wifi-signal"))[0] == 0
+
+
 def test_a_wrong_test_is_refused_with_its_place(tested: Any) -> None:
     code, out, err = tested(case('[["2014-01-01", 1], "x"]', "[]", event_type="througput"))
     assert (code, out) == (2, "")

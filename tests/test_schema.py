@@ -37,6 +37,7 @@ BEYOND = {
     "summary-that-none-can-have",
     "summary-that-one-cannot-have",
     "test-out-of-order",
+    "test-values-of-another-kind",
     "two-sinks-on-one-path",
     "unit-that-one-cannot-have",
     "url-without-a-scheme",

@@ -13,7 +13,6 @@ from esmond_etl.interval import parse_moment
 from esmond_etl_transforms.fields import field_of
 from esmond_etl_transforms.only_numbers import are_numbers
 
-
 _END: Final = 253402300800  # the year 10000
 
 
