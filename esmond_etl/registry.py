@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -80,8 +80,17 @@ def load(kinds: tuple[Kind, ...] = KINDS) -> Registry:
     return _load(map(_loader, _points()), kinds)
 
 
+def plugins() -> Iterator[Plugin]:
+    """All installed plugins, ours first; none is loaded."""
+    return (_plugin(point) for point in _points())
+
+
+def _plugin(point: EntryPoint) -> Plugin:
+    return Plugin(point.name, point.value, _distribution(point))
+
+
 def _loader(point: EntryPoint) -> tuple[Plugin, Any]:
-    return Plugin(point.name, point.value, _distribution(point)), point.load
+    return _plugin(point), point.load
 
 
 @cache

@@ -17,7 +17,7 @@ from typing import Any, Final
 from esmond_etl import config
 from esmond_etl.errors import ConfigError
 from esmond_etl.problems import Problem, nearest
-from esmond_etl.registry import installed
+from esmond_etl.registry import installed, plugins
 from esmond_etl.stages import Sink
 
 #: The answers that a pipeline is made of, in the order in which they are asked for.
@@ -128,13 +128,17 @@ def _problems(text: str) -> list[Problem]:
 
 
 def plugin(name: str) -> dict[str, str]:
-    """The files of a plugin called `name`: path -> text; raises ConfigError if that is no name for a plugin."""
+    """The files of a plugin called `name`: path -> text; raises ConfigError if that is no name for a new one."""
     short = name.removeprefix("esmond-etl-")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", short):
         raise ConfigError(
             f"{name!r} is no name for a plugin: use small letters and digits, with '-' between words, such as acme-probes"
         )
-    about = {"name": short, "module": f"esmond_etl_{short.replace('-', '_')}"}
+    module = f"esmond_etl_{short.replace('-', '_')}"
+    for taken in plugins():
+        if short == taken.name or module == taken.module.partition(".")[0]:
+            raise ConfigError(f"{name!r} is the name of {taken}: choose another, for one would overwrite the other")
+    about = {"name": short, "module": module}
     return {
         Template(path).substitute(about): _template(f"plugin/{template}").substitute(about) for template, path in _PLUGIN.items()
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,15 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_plugin_needs_a_name_that_can_be_installed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["new", "plugin", name]) == 2
     assert "is no name for a plugin: use small letters" in capsys.readouterr().err
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["parquet", "esmond", "transforms", "archive", "esmond-etl-sql"])
+def test_a_plugin_does_not_take_the_name_of_one_that_is_installed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["new", "plugin", name]) == 2
+    short = name.removeprefix("esmond-etl-")
+    said = f"esmond-etl: {name!r} is the name of plugin {short} (esmond_etl_{short}, of esmond-etl {version('esmond-etl')})"
+    assert capsys.readouterr().err == f"{said}: choose another, for one would overwrite the other\n"
     assert list(Path().iterdir()) == []
 
 
