@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -115,6 +117,39 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
         "esmond-etl: acme is there already: give another name",
     ]
     assert (Path("new.toml").read_text(), [each.name for each in Path("acme").iterdir()]) == ("mine", ["mine"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["new", "pipeline", "no/x.toml"], "no/x.toml cannot be written: there is no folder no: make it, or give another path"),
+        (
+            ["new", "pipeline", "file/x.toml"],
+            "file/x.toml cannot be written: there is no folder file: make it, or give another path",
+        ),
+        (["new", "plugin", "-d", "file/x", "acme"], "file/x cannot be written: Not a directory: give another path"),
+        (
+            ["new", "plugin", "-d", "/proc/no/x", "acme"],
+            "/proc/no/x cannot be written: No such file or directory: give another path",
+        ),
+        (["new", "plugin", "-d", "x" * 300, "acme"], f"{'x' * 300} cannot be written: File name too long: give another path"),
+        (["schema", "-o", "no/x.json"], "no/x.json cannot be written: No such file or directory: give another path"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_one_sentence(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert run(arguments) == 2
+    assert capsys.readouterr().err == f"esmond-etl: {said}\n"
+    assert [path.name for path in Path().iterdir()] == ["file"]
+
+
+def test_a_plugin_is_whole_though_nobody_reads_what_is_printed(folder: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-u", "-m", "esmond_etl", "new", "plugin", "acme"]
+    assert subprocess.run(command, stdout=writer, check=False, timeout=60).returncode == 1
+    os.close(writer)
+    assert len([path for path in (folder / "acme").rglob("*") if path.is_file()]) == 6
 
 
 @pytest.mark.parametrize("name", ["Acme", "9acme", "acme_probes", "a/b", "acme-", ""])

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from esmond_etl import cli
+from esmond_etl.cli import show
 from esmond_etl.errors import ConfigError
 
 
@@ -34,8 +35,11 @@ def pipeline(file: Path | None, **answers: str | None) -> int:
 
     path = file or Path(click.prompt("File to write", default="pipeline.toml"))
     _refuse_to_overwrite(path)
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path} cannot be written: there is no folder {path.parent}: make it, or give another path")
     text, unset = scaffold.pipeline(path, _answered(answers))
-    path.write_text(text, encoding="utf-8")
+    with show.writing(path):
+        path.write_text(text, encoding="utf-8")
     needs = f"set {', '.join(unset)} in the environment, then: " if unset else ""
     print(f"{path} is written; next: {needs}esmond-etl check {path}")
     return cli.DONE
@@ -57,18 +61,19 @@ def plugin(name: str, directory: Path | None) -> int:
     folder = directory or Path(name)
     files = scaffold.plugin(name)
     _refuse_to_overwrite(folder)
-    for path, text in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text, encoding="utf-8")
-        print(folder / path)
+    with show.writing(folder):
+        for path, text in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+    print("\n".join(str(folder / path) for path in files))  # not before all is written: the reader may go away
     print(f"next: pip install -e '{folder}[test]' && pytest {folder}, and see it in: esmond-etl plugins")
     return cli.DONE
 
 
 def _refuse_to_overwrite(path: Path) -> None:
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if path.exists():
+    with show.writing(path):
+        free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
+    if not free:
         raise ConfigError(f"{path} is there already: give another name")
 
 

@@ -30,7 +30,8 @@ def command(output: Path | None) -> int:
     registry = installed()
     made = schema(registry)
     if output:
-        output.write_text(json.dumps(made, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+        with show.writing(output):
+            output.write_text(json.dumps(made, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
     else:
         show.as_json(made)
     for problem in registry.problems:

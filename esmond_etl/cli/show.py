@@ -9,9 +9,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from esmond_etl.errors import ConfigError
 from esmond_etl.interval import format_duration
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from esmond_etl.config import Pipeline
     from esmond_etl.move import Outcome
     from esmond_etl.run import Result
@@ -47,6 +50,15 @@ def _cell(value: object) -> str:
 def as_json(value: Any, file: Any = None) -> None:
     """Print a value as one JSON document."""
     print(json.dumps(value, ensure_ascii=False, indent=2), file=file)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What the file system will not have done at `path` becomes a ConfigError."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror or error}: give another path") from None
 
 
 def output(pipeline: Pipeline) -> TextIO:
