@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final
@@ -61,7 +61,7 @@ def mistakes(draft: Draft) -> Iterator[Mistake]:
     if draft.settings is not None and draft.right("window"):
         yield from _periods(draft.settings.window, draft.transforms)
     for path, stage in draft.stages():
-        yield from _unknown_event_types(path, getattr(stage, "event_types", None) or ())
+        yield from _event_types(path, getattr(stage, "event_types", None))
     if draft.source is not None and draft.right("source", "event_types") and draft.right("source", "summaries"):
         yield from _impossible_summaries(draft.source)
         yield from _refusals(draft.source, draft)
@@ -101,8 +101,10 @@ def _is_slip(name: str) -> bool:
     return mistake is not None and not mistake.warning
 
 
-def _unknown_event_types(path: Path, names: Iterable[str]) -> Iterator[Mistake]:
-    for index, name in enumerate(names):
+def _event_types(path: Path, names: Collection[str] | None) -> Iterator[Mistake]:
+    if names is not None and not names:
+        yield Mistake((*path, "event_types"), "is empty: that is no event type at all", "name some, or leave it out for all")
+    for index, name in enumerate(names or ()):
         mistake = unknown_event_type((*path, "event_types", index), name)
         if mistake:
             yield mistake
@@ -138,7 +140,7 @@ def _has(name: str, summary: Summary) -> bool:
 def _impossible_summaries(source: Source) -> Iterator[Mistake]:
     names = getattr(source, "event_types", None)
     wanted = _summaries(source)
-    if names is None or "all" in getattr(source, "summaries", ()):
+    if not names or "all" in getattr(source, "summaries", ()):
         return
     for index, summary in enumerate(wanted):
         if not any(_has(name, summary) for name in names):

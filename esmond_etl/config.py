@@ -160,7 +160,7 @@ class _Reader:
         source = self._stage("source", source_options, ("source",)) if source_options is not None else None
         if source_options is None:
             self.mistake((), "there is no [source]", 'add one, such as type = "esmond"')
-        if not sinks and not isinstance(raw.get("sink"), dict):
+        if raw.get("sink", []) == []:
             self.mistake((), "there is no [[sink]]", 'add one, such as type = "parquet"')
         made = tuple(self._stage("transform", each, ("transform", index)) for index, each in enumerate(transforms))
         ends = tuple(self._stage("sink", each, ("sink", index)) for index, each in enumerate(sinks))
@@ -204,8 +204,10 @@ class _Reader:
             return "${"
         self.substituted.add(path)
         if match[1] not in os.environ:
-            what = f"the environment has no variable {match[1]}"
-            self.mistakes.append(Mistake(path, what, "set it, or write $${ for a literal ${"))
+            what, hint = (
+                ("the environment has no variable " + match[1], "set it") if match[1] else ("${} names no variable", "name it")
+            )
+            self.mistakes.append(Mistake(path, what, f"{hint}, or write $${{ for a literal ${{"))
             self.unset.add(path)
         return os.environ.get(match[1], "")
 
@@ -290,7 +292,8 @@ class _Reader:
                 said.setdefault(place, []).append(in_words(place, each, value_at(data, place[len(path) :])))
         for place, mistakes in said.items():
             if not any(mistake.path == place for mistake in self.mistakes):
-                self.mistake(place, " or ".join(dict.fromkeys(each.what for each in mistakes)), mistakes[0].hint)
+                what = " or ".join(dict.fromkeys(each.what for each in mistakes)).replace(" or must be ", " or ")
+                self.mistake(place, what, mistakes[0].hint)
 
 
 def _nested(one: toml_positions.Path, other: toml_positions.Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -35,7 +36,8 @@ class Problem:
         line, column = self.position
         where = f"{self.where}: " if self.where else ""
         hint = f"; {self.hint}" if self.hint else ""
-        return f"{self.file}:{line}:{column}: {'warning: ' if self.warning else ''}{where}{self.what}{hint}"
+        said = f"{'warning: ' if self.warning else ''}{where}{self.what}{hint}"
+        return f"{self.file}:{line}:{column}: {' '.join(said.splitlines())}"
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain data."""
@@ -52,7 +54,12 @@ def where(path: Path) -> str:
 
 def _parts(path: Path) -> Iterator[str]:
     for index, part in enumerate(path):
-        yield f"[{part}]" if isinstance(part, int) else f".{part}" if index else part
+        yield f"[{part}]" if isinstance(part, int) else f".{_key(part)}" if index else _key(part)
+
+
+def _key(name: str) -> str:
+    """A key as TOML has it: in quotes where it has to be."""
+    return name if re.fullmatch(r"[\w-]+", name) else json.dumps(name, ensure_ascii=not name.isprintable())
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -96,6 +103,10 @@ def in_words(place: Path, error: Any, value: Any) -> Mistake:
         return Mistake(place, f"must {text}", hint if hint.startswith("did") else "")
     if error["type"] == "list_type" and isinstance(value, str):
         return Mistake(place, "must be a list", 'write it in brackets: ["..."]')
+    if error["type"] in _TYPES:
+        return Mistake(place, f"must be {_NOUNS[_TYPES[error['type']]]}")
+    if error["type"] in ("too_short", "string_too_short") and not value:
+        return Mistake(place, "must not be empty")
     if error["type"] == "tuple_type":
         return Mistake(place, "must be a list of what belongs together, such as [moment, value]")
     return Mistake(place, f"must {text}" if error["msg"].startswith("Input should ") else text)
@@ -117,6 +128,17 @@ _NOUNS: Final = {
     "boolean": "true or false",
     "array": "a list",
     "object": "a table",
+}
+
+
+#: What pydantic says that a value is not -> what a JSON Schema calls it.
+_TYPES: Final = {
+    "string_type": "string",
+    "int_type": "integer",
+    "float_type": "number",
+    "bool_type": "boolean",
+    "list_type": "array",
+    "dict_type": "object",
 }
 
 

@@ -132,4 +132,4 @@ def _or_from_environment(made: dict[str, Any]) -> dict[str, Any]:
 def _event_types(made: dict[str, Any]) -> dict[str, Any]:
     if made.get("type") != "array":
         return made
-    return {**made, "items": {"anyOf": [{"enum": list(EVENT_TYPES)}, {"type": "string"}]}}
+    return {**made, "minItems": 1, "items": {"anyOf": [{"enum": list(EVENT_TYPES)}, {"type": "string"}]}}

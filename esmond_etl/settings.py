@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import time
 from datetime import date, datetime
+from datetime import time as clock
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from esmond_etl.interval import moment, parse_moment
 from esmond_etl.stages import Duration
+
+
+def _may_be_moment(value: object) -> object:
+    if isinstance(value, date | int | str) and not isinstance(value, bool):
+        return value
+    said = f"{value} is a time of day without a day" if isinstance(value, clock) else "is not a time"
+    raise ValueError(f'{said}: write a date or time such as 2014-03-01 or 2014-03-01T12:00:00Z, or an age such as "30d"')
 
 
 def _moment(value: object) -> object:
@@ -31,6 +39,7 @@ def _written(value: object) -> str:
 #: A moment as a pipeline file has it; what it means may depend on when it is asked.
 Moment = Annotated[
     datetime | date | int | str,
+    BeforeValidator(_may_be_moment),
     AfterValidator(_moment),
     WithJsonSchema(
         {

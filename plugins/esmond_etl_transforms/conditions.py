@@ -17,11 +17,11 @@ _END: Final = 253402300800  # the year 10000
 
 
 def _moment(value: object) -> object:
-    if not isinstance(value, str | date | datetime):
+    if isinstance(value, int | float | list | dict):
         return value
-    ts = parse_moment(value, now=0)
+    ts = parse_moment(value, now=0) if isinstance(value, str | date) else 0
     if not 0 < ts < _END:  # "now" or "30d" ago: what is kept must not depend on when the pipeline runs
-        written = f"{value!r:.40}" if isinstance(value, str) else value.isoformat()
+        written = f"{value!r:.40}" if isinstance(value, str) else str(value)
         raise ValueError(f"{written} is not a moment: write a date or time such as 2014-03-01 or 2014-03-01T12:00:00Z")
     return ts
 
