@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -158,3 +162,34 @@ def test_a_sink_that_says_nothing_about_reaching_is_opened_and_closed() -> None:
 
     Simple().reach(Context())
     assert said == ["opened", "closed"]
+
+
+def in_a_terminal(program: str, stream: str) -> list[str]:
+    """What a program of esmond-etl prints on one of its streams, where that is a terminal 80 columns wide."""
+    parent, child = pty.openpty()
+    streams: Any = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, stream: child}
+    subprocess.run([sys.executable, "-c", program], env={**os.environ, "COLUMNS": "80"}, check=False, timeout=60, **streams)
+    os.close(child)
+    lines = os.read(parent, 100_000).decode().splitlines()
+    os.close(parent)
+    return lines
+
+
+RUN = "from esmond_etl.cli.group import run; run({})"
+
+
+def test_what_a_check_and_a_run_say_fits_into_a_terminal(connect: Connect, filled: Any) -> None:
+    name = "measurements-of-a-year"
+    tables = [f'[[sink]]\ntype = "parquet"\npath = "{name}-{number}"\n' for number in range(2)]
+    connect(filled.url, f'[[sink]]\ntype = "esmond"\nurl = "{CLOSED}"\nretries = 0\n')
+    checked = in_a_terminal(RUN.format(["check", "--connect", "x.toml"]), "stdout")
+    connect(filled.url, *tables)
+    moved = in_a_terminal(RUN.format(["run", "x.toml"]), "stdout")
+    assert "".join(checked).count("Connection refused") == 1
+    assert moved[1:3] == [f"  sink[{number}] (parquet)  0 written  0 unchanged  0 rejected" for number in range(2)]
+    assert [line for line in (*checked, *moved) if len(line) > 80] == []
+
+
+def test_a_line_on_stderr_is_broken_between_words_in_a_terminal() -> None:
+    said = in_a_terminal("from esmond_etl.cli.show import say; say('  not done: ' + 'packet-loss ' * 9)", "stderr")
+    assert said == ["  not done: " + "packet-loss " * 4 + "packet-loss", "    " + "packet-loss " * 3 + "packet-loss"]

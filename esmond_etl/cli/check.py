@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -63,26 +61,18 @@ def command(files: tuple[str, ...], connect: bool, as_json: bool) -> int:
 
 def _print(files: tuple[str, ...], problems: list[Problem], connected: list[dict[str, Any]]) -> None:
     for problem in problems:
-        print(_wrapped(str(problem)))
+        print(show.wrapped(str(problem), sys.stdout))
     for path in dict.fromkeys(files):
         if not any(problem.file == path for problem in problems):
             print(f"{path}: ok")
     for each in connected:
         for stage in each["stages"]:
-            print(_wrapped(f"{each['file']}: {stage['where']}: {stage['error'] or stage['said']}"))
-            if stage["warning"]:
-                print(_wrapped(f"{each['file']}: warning: {stage['where']}: {stage['warning']}"))
+            said = [f"{each['file']}: {stage['where']}: {stage['error'] or stage['said']}"]
+            said += [f"{each['file']}: warning: {stage['where']}: {stage['warning']}"] if stage["warning"] else []
+            print(show.wrapped("\n".join(said), sys.stdout))
     errors = sum(not problem.warning for problem in problems)
     if problems:
         print(f"{_count(errors, 'error')}, {_count(len(problems) - errors, 'warning')}")
-
-
-def _wrapped(line: str) -> str:
-    """A line as it is for programs, and broken between words for people."""
-    if not sys.stdout.isatty():
-        return line
-    width = max(40, shutil.get_terminal_size().columns)
-    return textwrap.fill(line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
 
 
 def _count(number: int, noun: str) -> str:

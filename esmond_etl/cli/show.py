@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -47,6 +49,17 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
+def filled(text: str, width: int, indent: int = 4) -> str:
+    """Lines of `width` characters at most, broken between words alone; what continues a line is indented."""
+    wrapper = textwrap.TextWrapper(width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(map(wrapper.fill, text.split("\n")))
+
+
+def wrapped(text: str, file: TextIO) -> str:
+    """Lines as they are for programs, and broken between words for people."""
+    return filled(text, max(40, shutil.get_terminal_size().columns)) if file.isatty() else text
+
+
 def as_json(value: Any, file: Any = None) -> None:
     """Print a value as one JSON document."""
     print(json.dumps(value, ensure_ascii=False, indent=2), file=file)
@@ -73,7 +86,7 @@ def say(text: str, **facts: Any) -> None:
     if os.environ.get("ESMOND_ETL_LOG") == "json":
         print(json.dumps({"at": round(time.time(), 3), "message": text, **facts}, ensure_ascii=False), file=sys.stderr, flush=True)
     else:
-        print(text, file=sys.stderr, flush=True)
+        print(wrapped(text, sys.stderr), file=sys.stderr, flush=True)
 
 
 class Lines:
@@ -140,12 +153,20 @@ def result(result: Result, file: Any = None) -> None:
     """Print how a run went: a line a sink, and what it took."""
     lines = [f"{result.pipeline}: {result.note}"] if result.note else []
     lines.append(f"{result.pipeline}: {result.series:,} series, {result.read:,} datapoints read, {result.interval}")
-    for label, sink in result.sinks.items():
-        lines.append(f"  {label:<22} {sink.written:>12,} written {sink.unchanged:>12,} unchanged {sink.rejected:>10,} rejected")
+    lines += _receipts(result)
     amount = f"{result.received / 1e6:,.1f} MB" if result.received >= 1e5 else f"{result.received:,} bytes"
     lines.append(f"  {result.requests:,} requests, {amount}, {result.seconds:.1f} s")
     lines += [f"  {count:,} {remark}" for remark, count in result.remarks.items()]
-    print("\n".join(lines), file=file)
+    print(wrapped("\n".join(lines), file or sys.stdout), file=file)
+
+
+def _receipts(result: Result) -> Iterator[str]:
+    """A line a sink, no wider than their numbers need it."""
+    rows = [(label, f"{sink.written:,}", f"{sink.unchanged:,}", f"{sink.rejected:,}") for label, sink in result.sinks.items()]
+    name, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
+    for label, *numbers in rows:
+        written, unchanged, rejected = map(str.rjust, numbers, widths)
+        yield f"  {label:<{name}}  {written} written  {unchanged} unchanged  {rejected} rejected"
 
 
 def profile(result: Result) -> None:
