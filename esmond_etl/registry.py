@@ -189,6 +189,10 @@ def _fault(kind: Kind, name: object, thing: object) -> str | None:
     if kind == "command":
         import click
 
+        from esmond_etl.cli import COMMANDS
+
+        if name in COMMANDS:
+            return "the name is taken by a command of esmond-etl itself: choose another"
         return None if isinstance(thing, click.Command) else f"{thing!r} is no click command"
     from esmond_etl import stages  # not for those who look for commands alone
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from esmond_etl.cli.group import run
 from esmond_etl.registry import installed, load_commands
 from esmond_etl.testing import Environment
 
@@ -135,7 +136,8 @@ BROKEN = {
             return {"half": Half, "sink": StdoutSink, "instance": StdoutSink(), "a b": Half}
         @hookimpl
         def esmond_etl_commands():
-            return {"no-command": print}
+            import click
+            return {"no-command": print, "run": click.Command("run")}
         """,
 }
 
@@ -273,6 +275,7 @@ REASONS = [
     "definition: esmond_etl_sinks(config) Argument(s) {'config'} are declared in the hookimpl but can not be found in the hookspec",
     "plugin misspelt (acme_misspelt, of acme-misspelt 1.2): there is no hook esmond_etl_sink; did you mean esmond_etl_sinks?",
     "plugin mixed (acme_mixed, of acme-mixed 1.2): command 'no-command': <built-in function print> is no click command",
+    "plugin mixed (acme_mixed, of acme-mixed 1.2): command 'run': the name is taken by a command of esmond-etl itself: choose another",
     "plugin mixed (acme_mixed, of acme-mixed 1.2): source 'a b': a name is made of letters, digits, '.', '_' and '-'",
     "plugin mixed (acme_mixed, of acme-mixed 1.2): source 'half': Half does not define read",
     "plugin mixed (acme_mixed, of acme-mixed 1.2): source 'instance': StdoutSink(format='table') is no class derived from Source",
@@ -302,7 +305,7 @@ def test_every_broken_plugin_is_reported_by_name_and_reason_and_the_others_work(
     assert names["sink", "thief-stdout"] == "acme-thief 1.2"
     assert names["transform", "misspelt-same"] == "acme-misspelt 1.2"
     assert names["source", "acme-clock"] == "acme-good 1.2"
-    assert not {("source", "half"), ("command", "no-command")} & names.keys()
+    assert not {("source", "half"), ("command", "no-command"), ("command", "run")} & names.keys()
 
 
 def test_pipelines_run_beside_broken_plugins(broken: Environment, pipeline: Path) -> None:
@@ -325,6 +328,24 @@ def test_an_unknown_command_is_explained_with_what_is_broken(broken: Environment
     assert code == 2
     assert "No such command 'unimportable'" in err
     assert "plugin unimportable (acme_unimportable, of acme-unimportable 1.2): ModuleNotFoundError" in err
+
+
+@pytest.mark.parametrize("name", sorted({each.name for each in installed().found.values()}))
+def test_what_is_said_of_a_stage_fits_into_80_columns(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["plugins", name]) == 0
+    explained, _, _ = capsys.readouterr().out.partition("\nExample:\n")
+    assert [line for line in explained.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.parametrize(("name", "hint"), [("resampel", "did you mean 'resample'?"), ("x", "known: archive, compact, convert, ")])
+def test_a_stage_that_there_is_not_is_answered_with_those_that_there_are(
+    name: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["plugins", name]) == 2
+    assert capsys.readouterr().err.startswith(f"esmond-etl: there is no stage or command {name!r}; {hint}")
 
 
 def test_our_own_plugins_are_found_by_entry_point_and_have_no_problems() -> None:

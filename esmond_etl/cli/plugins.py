@@ -11,6 +11,7 @@ import click
 from esmond_etl import cli
 from esmond_etl.cli import show
 from esmond_etl.errors import ConfigError
+from esmond_etl.problems import nearest
 
 if TYPE_CHECKING:
     from esmond_etl.registry import Registered
@@ -31,12 +32,12 @@ def command(name: str | None, as_json: bool) -> int:
     from esmond_etl.registry import installed
 
     registry = installed()
-    problems = registry.problems + _shadowed(registry.of("command"))
+    problems = registry.problems
     found = sorted(registry.found.values(), key=lambda each: (list(_HEADINGS).index(each.kind), each.name))
     chosen = [each for each in found if name in (None, each.name)]
     if not chosen:
-        known = ", ".join(sorted({each.name for each in found}))
-        raise ConfigError("\n".join([f"there is no stage or command {name!r}; known: {known}", *problems]))
+        hint = nearest(f"{name}", {each.name for each in found})
+        raise ConfigError("\n".join([f"there is no stage or command {name!r}; {hint}", *problems]))
     if as_json:
         show.as_json({"plugins": [_facts(each) for each in chosen], "problems": problems})
     elif name is None:
@@ -46,10 +47,6 @@ def command(name: str | None, as_json: bool) -> int:
     for problem in problems:
         show.say(problem)
     return cli.DONE if not problems else cli.INCOMPLETE
-
-
-def _shadowed(commands: dict[str, Any]) -> list[str]:
-    return [f"command {name!r} of a plugin is hidden by esmond-etl's own: rename it" for name in commands if name in cli.COMMANDS]
 
 
 def _about(thing: Any) -> str:
@@ -97,7 +94,7 @@ def _explained(each: Registered) -> str:
     if rows:
         formatter.write("\nOptions:\n")
     for name, kind, text in rows:
-        formatter.write(f"  {name}: {kind}\n")
+        formatter.write(show.filled(f"  {name}: {kind}", formatter.width, 8) + "\n")
         with formatter.indentation(), formatter.indentation(), formatter.indentation():
             formatter.write_text(text)
     example = _example(each.thing)
