@@ -156,9 +156,9 @@ def _possible(names: Iterable[str]) -> str:
     return "; ".join(f"of {name} there is {', '.join(('base', *event_type(name).summaries))}" for name in names)
 
 
-def _candidates(source: Source, others: Iterable[str] = ()) -> list[Series]:
-    """One series of each kind that the source may offer, of a made-up metadata that has them all, and `others` where it names none."""
-    names = getattr(source, "event_types", None) or list(dict.fromkeys([*EVENT_TYPES, *others]))
+def _candidates(source: Source, known: Iterable[str] = EVENT_TYPES) -> list[Series]:
+    """One series of each kind that the source may offer, of a made-up metadata that has them all; of `known` types if it names none."""
+    names = getattr(source, "event_types", None) or list(dict.fromkeys(known))
     kinds = [*_summaries(source)]
     if "all" in getattr(source, "summaries", ()):
         kinds += [BASE, *(Summary(kind, _DAY) for kind in ("aggregation", "average", "statistics"))]
@@ -228,15 +228,12 @@ def _stumbling(series: Series, draft: Draft, named: bool) -> Iterator[Mistake]:
     for index, transform in enumerate(draft.transforms):
         if transform is None or not draft.right("transform", index):
             return
+        if not (named or series.event_type in EVENT_TYPES or _is_tried(transform)):  # which may be what makes them
+            return
         try:
             found = _tried(transform, batch)
         except ConfigError as error:
-            what = str(error).removeprefix(f"{batch.series}: ")
-            names = transform.event_types or []
-            if batch.series.event_type in names:
-                yield Mistake(("transform", index, "event_types", names.index(batch.series.event_type)), what)
-            elif named:
-                yield Mistake(("transform", index), what)
+            yield from _asked(("transform", index), transform.event_types or [], batch.series, str(error), named)
             return
         except Exception:  # a transform that knows only once it is open
             return
@@ -245,15 +242,29 @@ def _stumbling(series: Series, draft: Draft, named: bool) -> Iterator[Mistake]:
         batch = found
 
 
+def _asked(path: Path, names: list[str], series: Series, error: str, named: bool) -> Iterator[Mistake]:
+    """A transform's `error` as a mistake if it is the file that asks for `series`: the transform's `names`, or the source's."""
+    what = error.removeprefix(f"{series}: ")
+    if series.event_type in names:
+        yield Mistake((*path, "event_types", names.index(series.event_type)), what)
+    elif named:
+        yield Mistake(path, what)
+
+
 def _tried(transform: Transform, batch: Batch) -> Batch | None:
     """What `transform` makes of a batch without datapoints, for the type of its values; None if nothing, or nobody knows offline."""
     if not transform.concerns(batch.series):
         return batch
     series = transform.becomes(batch.series)
-    if series is None or getattr(type(transform), "tried_offline", None) is not True:
+    if series is None or not _is_tried(transform):
         return None
     made = list(transform.apply([batch]))
     return made[-1].with_series(series) if made else None
+
+
+def _is_tried(transform: Transform) -> bool:
+    """Whether a transform says of itself that its `apply` has no effect, and needs nothing that `open` gets ready."""
+    return getattr(type(transform), "tried_offline", None) is True
 
 
 def _shared_places(draft: Draft) -> Iterator[Mistake]:

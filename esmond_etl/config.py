@@ -48,6 +48,12 @@ class Pipeline:
         return self.settings.name or Path(self.file).stem
 
     @property
+    def named_at(self) -> toml_positions.Position:
+        """Where its file gives it a name; the file's beginning if it does not."""
+        text = Path(self.file).read_text(encoding="utf-8")
+        return toml_positions.locate(toml_positions.positions(text), ("name",))
+
+    @property
     def ledger_path(self) -> Path:
         """Where its ledger is."""
         folder = self.settings.ledger or os.environ.get("ESMOND_ETL_LEDGER") or Path(self.file).parent / ".esmond-etl"

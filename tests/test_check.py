@@ -200,6 +200,12 @@ def test_a_transform_after_one_that_nobody_knows_offline_is_not_judged(check: An
     assert check(with_transform(python, *SCALE, 'event_types = ["histogram-owdelay"]')) == (0, ["1.toml: ok"])
 
 
+def test_a_series_that_an_earlier_transform_may_make_is_not_judged(check: Any) -> None:
+    python = 'type = "python"\ncall = "mine:numbers"\nevent_types = ["throughput"]\n\n[[transform]]'
+    code, lines = check(with_transform(python, *SCALE, 'event_types = ["my-throughput"]'))
+    assert (code, lines[-1]) == (0, "0 errors, 1 warning")
+
+
 def test_what_the_file_does_not_name_is_not_judged(check: Any) -> None:
     assert check(with_transform('type = "convert"', 'to = "Gbit/s"')) == (0, ["1.toml: ok"])
     named_elsewhere = with_transform(*SCALE, 'event_types = ["failures"]').replace('net/"', 'net/"\nevent_types = ["throughput"]')

@@ -1,6 +1,6 @@
 """Conditions on series and on datapoints: what `select` and `drop` have in common."""
 
-from datetime import date, datetime
+from datetime import date
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, Self
 
