@@ -16,9 +16,6 @@ from tests.benchmarks.measure import PEERS, PYTHON, Contender, Served, holds, in
 #: The work of most tables: a million numbers, a hundred thousand histograms.
 FULL = Size(200, 1250, 500)
 
-#: What takes long to write somewhere else.
-SMALL = Size(40, 1250, 500)
-
 
 class Limit(NamedTuple):
     """What one contender may cost, as a multiple of what another costs, or on top of it."""
@@ -327,8 +324,8 @@ def measured(name: str, rounds: int, folder: Path) -> Table:
 def _mirrored(rounds: int, folder: Path) -> tuple[list[Contender], list[Limit]]:
     target = Target(folder)
     try:
-        with served(SMALL) as url:
-            contenders, limits = mirror(url, SMALL, target)
+        with served(FULL) as url:
+            contenders, limits = mirror(url, FULL, target)
             in_turn(contenders, rounds, folder)
     finally:
         target.stop()
