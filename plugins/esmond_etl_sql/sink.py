@@ -65,11 +65,13 @@ class SQLSink(Sink):
     @model_validator(mode="before")
     @classmethod
     def _apart(cls, given: Any) -> Any:
-        """The options with the password out of the URL: the URL is shown, and a new password makes no other place."""
+        """The options with the URL written in one way, and the password out of it: that is shown, and a new one is no other place."""
         url = given.get("url") if isinstance(given, dict) else None
-        if not isinstance(url, str) or urls.dialect_of(url) is not POSTGRESQL:
+        if not isinstance(url, str):
             return given
-        bare, password = urls.without_password(url)
+        if urls.dialect_of(url) is not POSTGRESQL:
+            return {**given, "url": urls.plain(url)}
+        bare, password = urls.without_password(urls.plain(url))
         return {**given, "url": bare} | ({"password": password} if password and not given.get("password") else {})
 
     @model_validator(mode="after")

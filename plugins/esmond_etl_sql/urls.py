@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
+from typing import Final
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from esmond_etl_sql.dialects import POSTGRESQL, SCHEMES, Dialect
+
+#: Variables by which libpq chooses a port where a URL names none.
+_SETTERS_OF_PORTS: Final = frozenset({"PGPORT", "PGSERVICE"})
 
 
 def dialect_of(url: str) -> Dialect:
@@ -22,6 +27,27 @@ def dialect_of(url: str) -> Dialect:
     return dialect
 
 
+def plain(url: str) -> str:
+    """The URL in the one way that all ways to write it have in common, where that leads to the same database."""
+    scheme, _, rest = url.partition(":")
+    if SCHEMES[scheme] is not POSTGRESQL:
+        return f"{scheme}:{Path(rest)}"
+    parts = urlsplit(url)
+    netloc = parts.netloc
+    if (
+        "," not in netloc
+        and _SETTERS_OF_PORTS.isdisjoint(os.environ)
+        and "port=" not in parts.query
+        and "service=" not in parts.query
+    ):
+        netloc = netloc.removesuffix(":5432")
+    return _joined(netloc, parts.path, parts.query)
+
+
+def _joined(netloc: str, path: str, query: str) -> str:
+    return f"postgresql://{netloc}{path}" + (f"?{query}" if query else "")
+
+
 def without_password(url: str) -> tuple[str, str | None]:
     """A URL of PostgreSQL without the password in it, and that password."""
     parts = urlsplit(url)
@@ -32,7 +58,7 @@ def without_password(url: str) -> tuple[str, str | None]:
     found += [value for name, value in query if name == "password"]
     kept = urlencode([each for each in query if each[0] != "password"], quote_via=quote)
     netloc = f"{user}@{host}" if user else host
-    return urlunsplit(parts._replace(netloc=netloc, query=kept)), found[0] if found else None
+    return _joined(netloc, parts.path, kept), found[0] if found else None
 
 
 def connectable(url: str, password: str | None) -> str:
@@ -43,4 +69,4 @@ def connectable(url: str, password: str | None) -> str:
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     query = {"connect_timeout": "30", "application_name": "esmond-etl", **query, **({"password": password} if password else {})}
-    return f"postgresql://{parts.netloc}{parts.path}?{urlencode(query, quote_via=quote)}"
+    return _joined(parts.netloc, parts.path, urlencode(query, quote_via=quote))

@@ -24,7 +24,7 @@ from esmond_etl_sql import urls
 from esmond_etl_sql.sink import SQLSink
 from pydantic import ValidationError
 
-from esmond_etl import Batch, Context, Interval, Metadata, Reject, Series, SinkError, StoppedError, Task
+from esmond_etl import Batch, Context, Interval, Metadata, Reject, Series, SinkError, StoppedError, Task, config
 from esmond_etl.testing import DAY, START, Points, deliver, points_of, series
 
 TIME = Interval(START, START + DAY)
@@ -257,7 +257,7 @@ def test_what_is_wrong_with_the_tables_is_said(database: str) -> None:
             "postgresql://me@[::1]:5433/x?sslmode=require",
             "h@sh",
         ),
-        ("postgres://db/x", "postgres://db/x", None),
+        ("postgres://db/x", "postgresql://db/x", None),
         ("postgresql://me:@db/x", "postgresql://me@db/x", None),
     ],
 )
@@ -345,6 +345,33 @@ def test_reaching_postgresql_leaves_no_table_behind_and_tells_of_a_right_that_is
     with pytest.raises(SinkError, match="permission denied for schema public"):
         SQLSink(url=database.replace("perfsonar@", f"{role}@")).reach(Context())
     ordered(database, f"drop role {role}")
+
+
+@pytest.mark.parametrize(
+    ("urls", "env"),
+    [
+        (("sqlite:a.db", "sqlite:./a.db"), {}),
+        (("duckdb:/data/a.db", "duckdb:/data//a.db"), {}),
+        (("postgresql://u@h/db", "postgres://u:s3cret@h:5432/db"), {}),
+        (("postgresql:///db?host=/tmp", "postgres:///db?host=/tmp"), {"PGPORT": "5433"}),
+    ],
+)
+def test_two_sinks_in_one_database_are_a_mistake_however_its_url_is_written(
+    urls: tuple[str, str], env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    sinks = "".join(f'[[sink]]\ntype = "sql"\nurl = "{url}"\n' for url in urls)
+    (tmp_path / "x.toml").write_text(f'from = 2014-01-01\n[source]\ntype = "esmond"\nurl = "https://h/"\n{sinks}')
+    _, problems = config.inspect(tmp_path / "x.toml")
+    assert [each.what.partition(":")[0] for each in problems if not each.warning] == ["this place is also that of sink[0]"]
+
+
+def test_a_port_is_left_out_only_where_it_goes_without_saying(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = ["postgresql://h1:5432,h2:5432/db", "postgresql://h:5432/db?service=a", "postgresql://h:15432/db"]
+    assert [SQLSink(url=url).url for url in left] == left
+    monkeypatch.setenv("PGPORT", "5433")
+    assert SQLSink(url="postgres://h:5432/db").url == "postgresql://h:5432/db"
 
 
 def test_metadata_with_a_nul_are_refused_by_name(tmp_path: Path) -> None:
