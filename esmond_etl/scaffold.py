@@ -23,6 +23,15 @@ from esmond_etl.stages import Sink
 #: The answers that a pipeline is made of, in the order in which they are asked for.
 QUESTIONS: Final = ("source", "sink", "target", "from_", "event_types")
 
+#: Where in a pipeline an answer stands.
+_PLACES: Final = {
+    "source": "source.url",
+    "sink": "sink[0].type",
+    "target": "sink[0]",
+    "from_": "from",
+    "event_types": "source.event_types",
+}
+
 #: An option that is taken from the environment.
 _VARIABLE: Final = re.compile(r'(?m)(?<= = ")\$\{(\w+)\}(?="$)')
 
@@ -57,14 +66,36 @@ def pipeline(file: Path, answers: Mapping[str, str]) -> tuple[str, list[str]]:
 
     Raises ConfigError if the answers do not make a pipeline that passes `check`.
     """
+    text, problems = _tried(file, answers)
+    if problems:
+        raise ConfigError("\n".join(map(_said, problems)))
+    return text, [name for name in _VARIABLE.findall(text) if name not in os.environ]
+
+
+def check(name: str, answers: Mapping[str, str]) -> None:
+    """Raises ConfigError if the answer to `name`, the last of those so far, is wrong whatever the others will be."""
+    whole = dict(answers)
+    for other in QUESTIONS:
+        if other not in whole:
+            asked = question(other, whole)
+            whole[other] = asked[1] if asked else ""
+    wrong = [each for each in _tried(Path("pipeline.toml"), whole)[1] if each.where.startswith(_PLACES[name])]
+    if wrong:
+        raise ConfigError("\n".join(map(_said, wrong)))
+
+
+def _tried(file: Path, answers: Mapping[str, str]) -> tuple[str, list[Problem]]:
+    """The text of a pipeline, and what is wrong with it: with the sink's secrets only where there is less wrong with them."""
     text = _pipeline(file, answers, secrets=False)
     problems = _problems(text)
     if problems:  # some sinks cannot do without their secrets
-        text = _pipeline(file, answers, secrets=True)
-        problems = _problems(_VARIABLE.sub("secret", text))
-    if problems:
-        raise ConfigError("\n".join(f"{each.where}: {each.what}" + (f"; {each.hint}" if each.hint else "") for each in problems))
-    return text, [name for name in _VARIABLE.findall(text) if name not in os.environ]
+        other = _pipeline(file, answers, secrets=True)
+        text, problems = min((text, problems), (other, _problems(_VARIABLE.sub("secret", other))), key=lambda each: len(each[1]))
+    return text, problems
+
+
+def _said(problem: Problem) -> str:
+    return f"{problem.where}: {problem.what}" + (f"; {problem.hint}" if problem.hint else "")
 
 
 def _pipeline(file: Path, answers: Mapping[str, str], secrets: bool) -> str:

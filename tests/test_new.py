@@ -72,6 +72,38 @@ def test_what_the_options_do_not_say_is_asked_for() -> None:
     assert (pipeline.source.event_types, pipeline.sinks[0].path) == (["throughput"], "warehouse/")
 
 
+def test_a_wrong_answer_is_asked_for_again_at_once() -> None:
+    Path("mine.toml").touch()
+    answers = {
+        "mine.toml": "mine.toml is there already: give another name",
+        "no/new.toml": "no/new.toml cannot be written: there is no folder no: make it, or give another path",
+        "new.toml": "",
+        "http://h:port/": "source.url: is not the URL of an archive: write https://HOST/",
+        "https://archive.example.net/": "",
+        "sql": "",
+        "warehouse": "sink[0]: is not the URL of a database: write postgresql://USER@HOST/DATABASE, sqlite:PATH or duckdb:PATH",
+        "sqlite:x.db": "",
+        "last week": "from: 'last week' is not a time",
+        "7d": "",
+        "througput": "source.event_types[0]: unknown event type 'througput'; did you mean 'throughput'?",
+        "throughput": "",
+    }
+    result = CliRunner().invoke(command, ["pipeline"], input="\n".join(answers) + "\n", standalone_mode=False)
+    assert result.exception is None
+    errors = [line.removeprefix("Error: ") for line in result.output.splitlines() if line.startswith("Error: ")]
+    expected = [error for error in answers.values() if error]
+    assert [error[: len(start)] for error, start in zip(errors, expected, strict=True)] == expected
+    pipeline: Any = config.load("new.toml")
+    assert (pipeline.settings.from_, pipeline.sinks[0].url) == ("7d", "sqlite:x.db")
+
+
+def test_a_wrong_answer_does_not_bring_in_secrets_that_the_sink_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
+    options = [*ANSWERS, "--sink", "sql", "--target", "sqlite:x.db", "--event-types", "all", "--from", "last week"]
+    assert run(["new", "pipeline", "new.toml", *options]) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("esmond-etl: from: 'last week' is not a time")
+
+
 def test_a_sink_that_has_no_place_is_not_asked_for_one() -> None:
     result = CliRunner().invoke(command, ["pipeline", "new.toml", "--sink", "stdout"], input="\n\n\n", standalone_mode=False)
     assert result.exception is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -33,10 +35,8 @@ def pipeline(file: Path | None, **answers: str | None) -> int:
     """
     from esmond_etl import scaffold
 
-    path = file or Path(click.prompt("File to write", default="pipeline.toml"))
-    _refuse_to_overwrite(path)
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path} cannot be written: there is no folder {path.parent}: make it, or give another path")
+    path = file or Path(_asked_for("File to write", "pipeline.toml", lambda answer: _refuse(Path(answer))))
+    _refuse(path)
     text, unset = scaffold.pipeline(path, _answered(answers))
     with show.writing(path):
         path.write_text(text, encoding="utf-8")
@@ -77,6 +77,25 @@ def _refuse_to_overwrite(path: Path) -> None:
         raise ConfigError(f"{path} is there already: give another name")
 
 
+def _refuse(path: Path) -> None:
+    _refuse_to_overwrite(path)
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path} cannot be written: there is no folder {path.parent}: make it, or give another path")
+
+
+def _asked_for(text: str, default: str, check: Callable[[str], None]) -> str:
+    """The first answer that `check` does not raise a ConfigError for."""
+
+    def checked(answer: str) -> str:
+        try:
+            check(answer)
+        except ConfigError as error:
+            raise click.UsageError(str(error)) from None
+        return answer
+
+    return str(click.prompt(text, default=default, value_proc=checked))
+
+
 def _answered(given: dict[str, str | None]) -> dict[str, str]:
     """What the options say, and for the others the answers to their questions."""
     from esmond_etl import scaffold
@@ -87,6 +106,15 @@ def _answered(given: dict[str, str | None]) -> dict[str, str]:
         question = scaffold.question(name, answers) if answer is None else None
         if question:
             text, default, choices = question
-            answer = str(click.prompt(text, default=default, type=click.Choice(choices) if choices else str))
+            if choices:
+                answer = str(click.prompt(text, default=default, type=click.Choice(choices)))
+            else:
+                answer = _asked_for(text, default, partial(_check, name, answers))
         answers[name] = answer or ""
     return answers
+
+
+def _check(name: str, answers: dict[str, str], answer: str) -> None:
+    from esmond_etl import scaffold
+
+    scaffold.check(name, {**answers, name: answer})
