@@ -15,6 +15,10 @@ from urllib.parse import parse_qsl, urlsplit
 import esmond_etl_archive
 import pytest
 import requests
+from hypothesis import settings
+
+settings.register_profile("whatever the machine is doing", deadline=None)
+settings.load_profile("whatever the machine is doing")
 
 
 class Asked(NamedTuple):

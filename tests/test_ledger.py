@@ -27,7 +27,7 @@ def ledger(tmp_path: Path) -> Any:
     opened.close()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(st.booleans(), spans), max_size=12))
 def test_done_is_the_union_of_what_was_recorded_less_what_was_forgotten(steps: list[tuple[bool, Interval]]) -> None:
     ledger, seconds = Ledger(Path(":memory:")), set[int]()

@@ -34,7 +34,7 @@ def series(count: int, per_metadata: int = 1) -> list[Series]:
     return [each for one in metadata for each in one.series()]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.tuples(st.integers(0, 99), st.integers(1, 30)), max_size=6), st.integers(0, 50), st.integers(51, 100), st.booleans()
 )
@@ -70,7 +70,7 @@ def test_series_with_the_same_left_to_do_share_tasks_and_metadata_stay_together(
     assert {key for key, numbers in homes.items() if len(numbers) > 1} == {odd.metadata.key}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 10**6), st.integers(1, 10**6), st.integers(1, 4000), st.integers(0, 12))
 def test_the_tasks_of_an_interval_cover_it_once_and_are_cut_on_the_grid(
     start: int, length: int, window: int, halvings: int
