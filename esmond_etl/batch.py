@@ -55,7 +55,7 @@ class Batch:
         rows = list(points)
         ts = ts_column(array("q", [row[0] for row in rows]))
         if series.holds_numbers:
-            return cls.of(series, ts, number_column(array("d", [row[1] for row in rows])))
+            return cls.of(series, ts, nullable_number_column([row[1] for row in rows]))
         encode = msgspec.json.Encoder().encode
         return cls.of(series, ts, json_column([encode(row[1]) for row in rows]))
 
@@ -166,6 +166,13 @@ def ts_column(ts: array[int]) -> pa.Array:
 def number_column(val: array[float]) -> pa.Array:
     """Numbers (array of "d") as float64, without a copy."""
     return pa.Array.from_buffers(NUMBER, len(val), [None, pa.py_buffer(val)])
+
+
+def nullable_number_column(values: Sequence[float | None]) -> pa.Array:
+    """Numbers and None as float64 with nulls; `pa.array` would import pandas where that is installed."""
+    known = pa.py_buffer(bytes(value is not None for value in values))
+    is_known = pa.Array.from_buffers(pa.uint8(), len(values), [None, known]).cast(pa.bool_())
+    return pc.if_else(is_known, number_column(array("d", [value or 0.0 for value in values])), pa.scalar(None, NUMBER))
 
 
 def json_column(texts: Sequence[bytes | memoryview | msgspec.Raw]) -> pa.Array:

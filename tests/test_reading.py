@@ -49,6 +49,13 @@ class Points:
         return self.answer(200, json.dumps(rows[: min(self.cap, int(asked.query["limit"]))]).encode())
 
 
+def test_a_null_among_numbers_keeps_no_other_from_being_read(serve: Any, answer: Any) -> None:
+    rows = [(1, 1.5), (2, None), (3, 0.0)]
+    server = serve(Points(answer, rows))
+    (batch,) = reader(server.url).datapoints(series(), Interval(0, 10))
+    assert (points([batch]), batch.val.null_count) == (rows, 1)
+
+
 def test_pages_go_on_by_time_until_one_is_short(serve: Any, answer: Any) -> None:
     rows = [(ts, float(ts)) for ts in range(100, 125)]
     server = serve(Points(answer, rows))
@@ -158,7 +165,7 @@ WRONG = {
     "out of order": (b'[{"ts": 5, "val": 1.0}, {"ts": 3, "val": 1.0}]', "out of order: ts 3 comes after ts 5"),
     "outside": (b'[{"ts": 5, "val": 1.0}, {"ts": 3600, "val": 1.0}]', "ts 3600 was not asked for"),
     "a word for a number": (b'[{"ts": 5, "val": "fast"}]', r"\$\[0\]\.val"),
-    "null for a number": (b'[{"ts": 5, "val": null}]', r"\$\[0\]\.val"),
+    "a truth for a number": (b'[{"ts": 5, "val": null}, {"ts": 6, "val": true}]', r"\$\[1\]\.val"),
     "no ts": (b'[{"val": 1.0}]', "missing required field `ts`"),
     "no list": (b'{"detail": "?"}', "Expected `array`"),
     "not a number": (b'[{"ts": 5, "val": NaN}]', "invalid"),

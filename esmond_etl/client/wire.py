@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from esmond_etl.batch import Batch, json_column, number_column, ts_column
+from esmond_etl.batch import Batch, json_column, nullable_number_column, number_column, ts_column
 from esmond_etl.interval import Interval
 from esmond_etl.series import Metadata, Series
 
@@ -20,12 +20,18 @@ class _Number(msgspec.Struct, gc=False):
     val: float
 
 
+class _NumberOrNull(msgspec.Struct, gc=False):
+    ts: int
+    val: float | None
+
+
 class _Json(msgspec.Struct, gc=False):
     ts: int
     val: msgspec.Raw
 
 
 _NUMBERS = msgspec.json.Decoder(list[_Number])
+_NUMBERS_OR_NULLS = msgspec.json.Decoder(list[_NumberOrNull])
 _JSONS = msgspec.json.Decoder(list[_Json])
 _ENTRIES = msgspec.json.Decoder(list[dict[str, Any]])
 
@@ -39,12 +45,21 @@ def decode_page(body: bytes, series: Series) -> Batch:
     Raises ValueError, saying what is wrong and where in the page, if it is anything else.
     """
     if series.holds_numbers:
-        numbers = _NUMBERS.decode(body)
+        try:
+            numbers = _NUMBERS.decode(body)
+        except msgspec.ValidationError:
+            return _with_nulls(body, series)
         val = number_column(array("d", [point.val for point in numbers]))
         return Batch.of(series, ts_column(array("q", [point.ts for point in numbers])), val)
     texts = _JSONS.decode(body)
     val = json_column([point.val for point in texts])
     return Batch.of(series, ts_column(array("q", [point.ts for point in texts])), val)
+
+
+def _with_nulls(body: bytes, series: Series) -> Batch:
+    points = _NUMBERS_OR_NULLS.decode(body)
+    val = nullable_number_column([point.val for point in points])
+    return Batch.of(series, ts_column(array("q", [point.ts for point in points])), val)
 
 
 def check_page(batch: Batch, interval: Interval) -> Batch:

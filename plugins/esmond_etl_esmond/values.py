@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from array import array
 from functools import lru_cache
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esmond_etl import JSON_TEXT, NUMBER
-from esmond_etl.batch import text_column
+from esmond_etl.batch import nullable_number_column, text_column
 from esmond_etl.sameness import same_value
 from esmond_etl_esmond.fractions import simplest
 
@@ -42,14 +41,9 @@ def _numbers(val: pa.Array) -> pa.Array:
     if not pa.types.is_string(val.type):
         return val.cast(NUMBER)
     found = (_decode(text) if text else None for text in val.to_pylist())
-    return _floats([each if isinstance(each, int | float) and not isinstance(each, bool) else None for each in found])
-
-
-def _floats(values: list[Any]) -> pa.Array:
-    """Numbers and None as float64; `pa.array` of a list would import pandas where that is installed."""
-    known = [value is not None for value in values]
-    numbers = pa.Array.from_buffers(NUMBER, len(values), [None, pa.py_buffer(array("d", [value or 0 for value in values]))])
-    return pc.if_else(_mask(known), numbers, pa.scalar(None, NUMBER))
+    return nullable_number_column(
+        [each if isinstance(each, int | float) and not isinstance(each, bool) else None for each in found]
+    )
 
 
 def _mask(flags: list[bool]) -> pa.Array:
