@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -124,7 +126,11 @@ def _split(batch: Batch, until: int) -> tuple[Batch, Batch]:
 
 
 def _equal(left: Batch, right: Batch) -> bool:
-    return bool(left.points.equals(right.points) or left.opened().points.equals(right.opened().points))
+    if left.points.equals(right.points):
+        return True
+    with suppress(ValueError):  # where one of them is no histogram they are compared one by one
+        return bool(left.opened().points.equals(right.opened().points))
+    return False
 
 
 def _one_by_one(left: Batch | None, right: Batch | None, result: Compared) -> None:
@@ -144,9 +150,24 @@ def _by_second(batch: Batch | None) -> dict[int, list[Any]]:
     found: dict[int, list[Any]] = defaultdict(list)
     if batch is not None:
         plain = partial(map, _plain) if pa.types.is_map(batch.val.type) else list[Any]
-        for ts, val in zip(batch.seconds, plain(batch.values()), strict=True):
+        for ts, val in zip(batch.seconds, plain(_values(batch)), strict=True):
             found[ts].append(val)
     return found
+
+
+def _values(batch: Batch) -> list[Any]:
+    """The values; of those that cannot be decoded the texts."""
+    try:
+        return batch.values()
+    except ValueError:
+        return [_value(text) for text in batch.val.to_pylist()]
+
+
+def _value(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except ValueError:
+        return text
 
 
 def _plain(value: Any) -> Any:

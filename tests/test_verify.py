@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from array import array
 from typing import Any
 
 import pytest
 
 from esmond_etl import Batch, Metadata, Series
+from esmond_etl.batch import json_column, ts_column
 from esmond_etl.verify import Compared, Difference, compare
 
 FAILURES, NUMBERS = Series(Metadata("k"), "failures"), Series(Metadata("k"), "throughput")
@@ -57,3 +59,18 @@ def test_where_pages_end_does_not_count_and_each_difference_is_told() -> None:
 def test_several_values_in_one_second_are_compared_whatever_their_order() -> None:
     result = compared(NUMBERS, [[(1, 1.0), (1, 2.0)], [(1, 2.0), (2, 1.0)]], [[(1, 2.0)], [(1, 1.0), (1, 3.0), (2, 1.0)]])
     assert (result.equal, result.different, result.first) == (3, 1, [Difference("different", 1, 2.0, 3.0)])
+
+
+def test_a_histogram_that_is_none_hides_nothing_of_the_others() -> None:
+    histograms = Series(Metadata("k"), "histogram-ttl")
+    source = [[(1, {"1": 2}), (2, None), (3, {"1": 2.5}), (4, {"5": 6})]]
+    result = compared(histograms, source, [[(1, {"1": 2}), (3, {"1": 2.5}), (4, {"5": 7})]])
+    assert (result.equal, result.missing, result.different) == (2, 1, 1)
+    assert result.first == [Difference("missing", 2, None, None), Difference("different", 4, {"5": 6}, {"5": 7})]
+
+
+def test_a_value_that_cannot_be_decoded_is_compared_as_text() -> None:
+    batches = [Batch.of(FAILURES, ts_column(array("q", [1, 2])), json_column([text, b'{"a": 1}'])) for text in (b"1e400", b"1e401")]
+    result = Compared(FAILURES.id, "sink[0]")
+    compare(batches[:1], batches[1:], result)
+    assert (result.equal, result.first) == (1, [Difference("different", 1, "1e400", "1e401")])
