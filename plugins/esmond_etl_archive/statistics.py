@@ -17,7 +17,7 @@ def statistics(histogram: Mapping[str, int]) -> dict[str, Any]:
         return {}
     buckets, counts = [bucket for bucket, _ in pairs], [count for _, count in pairs]
     size = sum(counts)
-    if size <= 0 or not math.isfinite(sum(buckets)):
+    if size <= 0 or min(counts) < 0 or not math.isfinite(sum(buckets)):
         return {}
     most = max(counts)
     mean = sum([bucket * count for bucket, count in pairs]) / size

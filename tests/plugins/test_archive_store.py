@@ -130,7 +130,7 @@ def test_statistics_are_those_of_the_sample() -> None:
     }
 
 
-@pytest.mark.parametrize("histogram", [{}, {"1": 0}, {"word": 3}, {"nan": 1}, {"inf": 1}])
+@pytest.mark.parametrize("histogram", [{}, {"1": 0}, {"word": 3}, {"nan": 1}, {"inf": 1}, {"1": 5, "9": -1}])
 def test_there_are_no_statistics_of_what_is_no_sample_of_numbers(histogram: dict[str, int]) -> None:
     assert statistics(histogram) == {}
 
