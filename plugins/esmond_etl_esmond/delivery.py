@@ -50,6 +50,7 @@ class Tally:
     written: int = 0
     unchanged: int = 0
     guessed: int = 0  #: percentages among the written whose weight is a guess
+    mixed: int = 0  #: of metadata that are one in the target with another
     rejected: list[Reject] = field(default_factory=list)
 
     def reject(self, column: Column, mask: pa.Array, reasons: Sequence[str]) -> None:

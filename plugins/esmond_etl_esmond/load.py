@@ -83,12 +83,17 @@ class EsmondLoad(Load):
         for key in list(self._metadata):
             self._deliver(key)
         rejected = [reject for tally in self._tallies for reject in tally.rejected]
-        guessed = sum(tally.guessed for tally in self._tallies)
+        remarks = {
+            "percentages of uncertain weight": sum(tally.guessed for tally in self._tallies),
+            "datapoints of metadata that are one in the target, as they differ in nothing that it looks at": sum(
+                tally.mixed for tally in self._tallies
+            ),
+        }
         return Receipt(
             sum(tally.written for tally in self._tallies),
             sum(tally.unchanged for tally in self._tallies),
             rejected,
-            {"percentages of uncertain weight": guessed} if guessed else {},
+            {remark: count for remark, count in remarks.items() if count},
         )
 
     def rollback(self) -> None:
@@ -125,6 +130,8 @@ class EsmondLoad(Load):
             for kind in (True, False):
                 chosen = [column for column in columns if (column.source.data_type in CHECKED) is kind]
                 delivery.deliver(chosen)
+        if len(place.sources) > 1:
+            tally.mixed = sum(map(len, columns))
         return tally
 
     def _column(self, series: Series, points: Mapping[Series, Points], place: Place, tally: Tally) -> Column | None:

@@ -43,6 +43,7 @@ class Place:
     metadata: Metadata | None  #: as the target has it; None if the target will not have it
     refused: str = ""  #: why it will not
     asked: float = 0.0  #: when (monotonic) the target was asked
+    sources: set[str] = field(default_factory=set)  #: keys of the source's metadata that it is the place of
     lock: threading.Lock = field(default_factory=threading.Lock)  #: held by the one who writes
     touched: dict[str, IntervalSet] = field(default_factory=dict)  #: event type -> where this process has written
     doubt: float = 0.0  #: until then (monotonic) requests with an unknown outcome may be at work
@@ -111,6 +112,7 @@ class Target:
                 place = self._post(metadata)
                 self._remember(identity, place)
         if place.metadata:
+            place.sources.add(metadata.key)
             self._note_key(metadata.key, place.metadata.key)
         return place
 

@@ -180,15 +180,24 @@ def test_what_the_target_cannot_have_is_rejected_and_everything_else_arrives(mir
     def point(name: str, *points: tuple[int, Any]) -> tuple[Series, list[tuple[int, Any]]]:
         return Series(metadata, name), list(points)
 
-    names = ("gadget-count", "throughput", "packet-loss-rate", "histogram-ttl", "throughput-subintervals", "failures")
+    names = (
+        "gadget-count",
+        "throughput",
+        "time-error-estimates",
+        "packet-loss-rate",
+        "histogram-ttl",
+        "throughput-subintervals",
+        "failures",
+    )
     ends = ("192.0.2.1", "192.0.2.2", "192.0.2.1", "tool", "a", "b")
     served = {BASE: Served("-"), Summary("median", 60): Served("-"), Summary("statistics", 60): Served("-")}
     metadata = Metadata("k", "point-to-point", *ends, {}, dict.fromkeys(names, served))
     given = dict(
         [
             point("gadget-count", (START, 5)),
-            point("throughput", (START, 1), (START + 1, 1.5), (START + 2, 3)),
-            point("packet-loss-rate", (START, 0.5), (START + 1, -1)),
+            point("throughput", (START, 1), (START + 1, 1.5), (START + 2, 3), (START + 3, None)),
+            point("packet-loss-rate", (START, 0.5), (START + 1, -1), (START + 2, None)),
+            point("time-error-estimates", (START, 0.5), (START + 1, None)),
             point("histogram-ttl", (START, {"1": 1}), (START + 1, None), (START + 2, {"1": "x"}), (START + 3, {"2": 1})),
             point("throughput-subintervals", (START, []), (START + 1, [{"start": 0, "duration": 1, "val": 3}]), (START + 2, [{}])),
             point("failures", (START, None)),
@@ -202,9 +211,12 @@ def test_what_the_target_cannot_have_is_rejected_and_everything_else_arrives(mir
         ("histogram-ttl", 1, "null", "the archive keeps no null as a histogram"),
         ("histogram-ttl", 2, '{"1":"x"}', "the archive refuses it: Value of histogram must be an integer"),
         ("packet-loss-rate", 1, "-1", "-1.0 is negative, and the archive keeps no such percentage"),
+        ("packet-loss-rate", 2, "null", "the archive keeps no null as a percentage"),
         ("throughput", 1, "1.5", "1.5 is not a whole number, and the archive cuts it to 1"),
+        ("throughput", 3, "null", "the archive keeps no null as an integer"),
         ("throughput-subintervals", 0, "[]", "the archive keeps no empty list of subintervals"),
         ("throughput-subintervals", 2, "[{}]", "the archive refuses it: Interval must contain 'start' field at position 1"),
+        ("time-error-estimates", 1, "null", "the archive keeps no null as a float"),
     ]
     assert read_back == {
         "gadget-count": [],
@@ -213,6 +225,7 @@ def test_what_the_target_cannot_have_is_rejected_and_everything_else_arrives(mir
         "histogram-ttl": [(START, {"1": 1}), (START + 3, {"2": 1})],
         "throughput-subintervals": [(START + 1, [{"start": 0, "duration": 1, "val": 3}])],
         "failures": [(START, None)],
+        "time-error-estimates": [(START, 0.5)],
     }
     assert receipt.written == sum(map(len, read_back.values()))
 
@@ -296,6 +309,19 @@ def test_of_metadata_that_was_never_mirrored_nothing_is_read_back(mirror: Any) -
         assert list(sink.read(made_up("throughput"), mirror.time)) == []
         mirror.memory["key:a1"] = "0000deadbeef"
         assert list(sink.read(made_up("throughput"), mirror.time)) == []
+
+
+def test_metadata_that_become_one_in_the_target_are_told(mirror: Any) -> None:
+    one, other = made_up("throughput", key="a1"), made_up("throughput", key="b2")
+    typed, text = (replace(each.metadata, parameters={"count": count}) for each, count in ((one, 30), (other, "30")))
+    with mirror.sink() as sink:
+        first = deliver(sink, {one.replace(metadata=typed): [(START, 1)]}, mirror.time)
+        second = deliver(sink, {other.replace(metadata=text): [(START + 1, 2)]}, mirror.time)
+    assert len(requests.get(mirror.target.archive_url).json()) == 1
+    assert dict(first.remarks) == {}
+    assert dict(second.remarks) == {
+        "datapoints of metadata that are one in the target, as they differ in nothing that it looks at": 1
+    }
 
 
 def test_two_metadata_made_of_one_by_a_transform_are_refused(mirror: Any) -> None:
