@@ -264,7 +264,7 @@ def _tried(transform: Transform, batch: Batch) -> Batch | None:
 
 def _is_tried(transform: Transform) -> bool:
     """Whether a transform says of itself that its `apply` has no effect, and needs nothing that `open` gets ready."""
-    return getattr(type(transform), "tried_offline", None) is True
+    return transform.tried_offline
 
 
 def _shared_places(draft: Draft) -> Iterator[Mistake]:

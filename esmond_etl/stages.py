@@ -121,6 +121,10 @@ class Transform(Stage):
     #: The options of type Duration that must divide the pipeline's window; `check` sees to it.
     divides_window: ClassVar[tuple[str, ...]] = ()
 
+    #: Whether `apply` has no effect of its own and needs nothing that `open` gets ready: then `check` sends it an empty batch of each
+    #: series that the file names, and reports the ConfigError that it raises.
+    tried_offline: ClassVar[bool] = False
+
     event_types: list[str] | None = Field(None, description="only these event types; default: all")
 
     def concerns(self, series: Series) -> bool:

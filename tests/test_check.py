@@ -263,7 +263,7 @@ def test_two_files_with_one_ledger_are_refused(check: Any) -> None:
     named = RIGHT.replace("2014-01-01", '2014-01-01\nname = "mine"')
     code, lines = check(named, named)
     assert code == 2
-    assert lines[0] == "2.toml:1:1: name: 'mine' and its ledger are also those of 1.toml; give each pipeline a name of its own"
+    assert lines[0] == "2.toml:3:1: name: 'mine' and its ledger are also those of 1.toml; give each pipeline a name of its own"
 
 
 def test_json_has_the_same_problems(check: Any) -> None:

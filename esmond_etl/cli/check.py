@@ -88,7 +88,7 @@ def _same_ledger(pipelines: list[Pipeline]) -> Iterator[Problem]:
         first = seen.setdefault(pipeline.ledger_path.resolve(), pipeline.file)
         if first != pipeline.file:
             what = f"{pipeline.name!r} and its ledger are also those of {first}"
-            yield Problem(pipeline.file, (1, 1), "name", what, "give each pipeline a name of its own")
+            yield Problem(pipeline.file, pipeline.named_at, "name", what, "give each pipeline a name of its own")
 
 
 def _connected(pipeline: Pipeline) -> dict[str, Any]:
