@@ -98,6 +98,19 @@ def _full(groups: dict[IntervalSet, list[Series]]) -> Iterator[Todo]:
         yield Todo(intervals, groups.pop(intervals))
 
 
+def shared(group: Todo, parts: int) -> Iterator[Todo]:
+    """The group in up to `parts` groups of about as many series, for as many processes; those of one metadata stay together."""
+    intervals, series = group
+    most = -(-len(series) // parts)
+    first = 0
+    while first < len(series):
+        end = min(first + most, len(series))
+        while end < len(series) and series[end].metadata.key == series[end - 1].metadata.key:
+            end += 1
+        yield Todo(intervals, series[first:end])
+        first = end
+
+
 def tasks(groups: Iterable[Todo], pace: Pace) -> Iterator[Task]:
     """The tasks of `groups`, one group after the other, oldest first; each as long as `pace` says when it is asked for."""
     for intervals, series in groups:

@@ -137,7 +137,7 @@ def run(
         result.sinks = {label: Delivered() for label in pipeline.labels}
         with _executor(pipeline, mover, processes, stop) as (executor, move):
             series = _list(mover, watch, result)
-            _Run(mover, ledger, watch, stop, result, executor, move, max(processes * 2, 2)).go(series, now, again)
+            _Run(mover, ledger, watch, stop, result, executor, move, processes).go(series, now, again)
         result.seconds = time.time() - now
         ledger.add_run(now, {name: value for name, value in result.to_json().items() if name != "failures"})
     return result
@@ -192,7 +192,7 @@ class _Run:
     result: Result
     executor: Executor
     move: Any
-    at_once: int  #: tasks in flight, unless they are so small that more are needed to keep all requests busy
+    processes: int  #: that share the tasks; 0 if they are moved in this one
     failed_in_a_row: int = 0  #: tasks that a sink would not take
     failed: Counter[SeriesId] = field(default_factory=Counter)  #: tasks that a series has failed in
     cut: deque[Task] = field(default_factory=deque)  #: what tasks that were too large have left
@@ -202,10 +202,13 @@ class _Run:
     def __post_init__(self) -> None:
         self.pipeline = self.mover.pipeline
         self.pace = plan.Pace(self.pipeline.settings.window)
+        #: tasks in flight, unless they are so small that more are needed to keep all requests busy
+        self.at_once = max(self.processes * 2, 2)
 
     def go(self, series: list[Series], now: int, again: bool) -> None:
         with profile.part("plan", whole=True):
-            groups = list(plan.todo(self.pipeline, self.ledger, series, self.result.interval, now, again))
+            whole = plan.todo(self.pipeline, self.ledger, series, self.result.interval, now, again)
+            groups = [part for group in whole for part in plan.shared(group, max(self.processes, 1))]
         self.result.series = sum(len(group.series) for group in groups)
         self.watch.planned(sum(group.intervals.seconds * len(group.series) for group in groups))
         in_flight: dict[Future[Outcome], Task] = {}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from esmond_etl import BASE, Interval, IntervalSet, Metadata, Series, Served, Task
 from esmond_etl.config import Pipeline
 from esmond_etl.ledger import Ledger
-from esmond_etl.plan import BYTES, LONGEST, Pace, Todo, cut, tasks, todo
+from esmond_etl.plan import BYTES, LONGEST, Pace, Todo, cut, shared, tasks, todo
 from esmond_etl.settings import Settings
 from esmond_etl.testing import CollectedSink, RecordedSource
 
@@ -55,6 +55,18 @@ def test_the_last_hours_count_as_not_done_window_by_window() -> None:
     wanted = Interval(NOW - 10 * DAY, NOW)
     late = pipeline(lookback="30h")
     assert list(todo(late, ledger, [one], wanted, NOW)) == [Todo(IntervalSet([Interval(NOW - 2 * DAY, NOW)]), [one])]
+
+
+@given(st.integers(1, 60), st.integers(1, 7), st.integers(1, 9))
+def test_a_group_is_shared_among_processes_by_whole_metadata(metadata: int, per_metadata: int, parts: int) -> None:
+    group = Todo(IntervalSet([Interval(0, DAY)]), series(metadata, per_metadata))
+    pieces = list(shared(group, parts))
+    assert [each for piece in pieces for each in piece.series] == group.series
+    assert len({each.metadata.key for piece in pieces for each in piece.series}) == sum(
+        len({each.metadata.key for each in piece.series}) for piece in pieces
+    )
+    assert len(pieces) == min(parts, len(pieces))
+    assert max(len(piece.series) for piece in pieces) < len(group.series) / parts + per_metadata + 1
 
 
 def test_series_with_the_same_left_to_do_share_tasks_and_metadata_stay_together() -> None:
