@@ -182,6 +182,7 @@ def test_prometheus_is_told_what_the_lines_say_and_what_the_ledger_knows(tmp_pat
     assert told["requests_total", "p"] == line["requests"]
     assert [told["runs_total", "p", outcome] for outcome in ("complete", "incomplete", "failed")] == [0, 1, 0]
     assert ("last_success_timestamp_seconds", "p") not in told
+    assert told["lag_seconds", "p"] == pytest.approx(time.time() - START, abs=60)  # nothing has been delivered whole
 
     pipeline(tmp_path, sampled.url)
     for _ in range(2):  # the second process knows of the first by the ledger

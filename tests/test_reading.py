@@ -56,6 +56,11 @@ def test_a_null_among_numbers_keeps_no_other_from_being_read(serve: Any, answer:
     assert (points([batch]), batch.val.null_count) == (rows, 1)
 
 
+def test_numbers_that_are_spelled_as_text_are_numbers(serve: Any, answer: Any) -> None:
+    server = serve(Points(answer, [(1, 1), (2, "600"), (3, "0.25")]))
+    assert points(reader(server.url).datapoints(series(), Interval(0, 10))) == [(1, 1.0), (2, 600.0), (3, 0.25)]
+
+
 def test_pages_go_on_by_time_until_one_is_short(serve: Any, answer: Any) -> None:
     rows = [(ts, float(ts)) for ts in range(100, 125)]
     server = serve(Points(answer, rows))

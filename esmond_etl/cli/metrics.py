@@ -49,6 +49,8 @@ class Metrics:
             self._runs.labels(pipeline.name, outcome)
         for label in pipeline.labels:
             self._rejects.labels(pipeline.name, label)
+        begins = pipeline.wanted(int(time.time())).start
+        self._lag.labels(pipeline.name).set_function(lambda: time.time() - begins)
         if not pipeline.ledger_path.exists():
             return
         with closing(Ledger(pipeline.ledger_path)) as ledger:

@@ -31,7 +31,8 @@ class _Json(msgspec.Struct, gc=False):
 
 
 _NUMBERS = msgspec.json.Decoder(list[_Number])
-_NUMBERS_OR_NULLS = msgspec.json.Decoder(list[_NumberOrNull])
+#: Also takes numbers that are spelled as text, as old archives have them.
+_NUMBERS_OR_NULLS = msgspec.json.Decoder(list[_NumberOrNull], strict=False)
 _JSONS = msgspec.json.Decoder(list[_Json])
 _ENTRIES = msgspec.json.Decoder(list[dict[str, Any]])
 

@@ -151,7 +151,8 @@ class InfluxDBLoad(Load):
             self._server.write(b"".join(lines.block(chunk.lines) for chunk in block))
         except Refused as error:
             dropped = _DROPPED.search(error.reason)
-            if size == 1 or (error.status != 413 and dropped and int(dropped[1]) == size):
+            is_one_reason = len({chunk.batch.series.event_type for chunk in block}) == 1  # it may name a measurement
+            if size == 1 or (error.status != 413 and is_one_reason and dropped and int(dropped[1]) == size):
                 for chunk in block:
                     for row in chunk.datapoints():
                         self._reject(chunk.batch, row, error.reason)

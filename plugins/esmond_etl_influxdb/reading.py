@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from heapq import merge
@@ -74,7 +75,9 @@ def _exported(server: Server, measurement: str, series: Series, interval: Interv
         list(lines)
     span = {"start": interval.start, "end": interval.end - 1}
     start = json.dumps(measurement + "_", ensure_ascii=False)[1:-1]
-    with server.get("/api/v1/series", {"match[]": "{" + _matchers(series) + "}", **span}) as lines:
+    # without the name it may answer what it found when it was last asked, before the measurement was there
+    named = json.dumps(f"{re.escape(measurement)}_.*", ensure_ascii=False)
+    with server.get("/api/v1/series", {"match[]": f"{{__name__=~{named},{_matchers(series)}}}", **span}) as lines:
         metrics = msgspec.json.decode(b"".join(lines))["data"]
     names = {metric["__name__"].removeprefix(f"{measurement}_") for metric in metrics}
     streams = [
@@ -113,7 +116,10 @@ def _rounded(rows: Iterable[Row]) -> Iterator[Row]:
 
 def _digits(value: Any) -> float:
     number = float(value)
-    return number if number.is_integer() else float(f"{number:.{_DIGITS}g}")
+    if number.is_integer():
+        return number
+    exact = float(f"{number:.11g}")  # else what differs in the last digit that is kept of it may be rounded up here and down there
+    return float(f"{exact:.{_DIGITS}g}")
 
 
 def _batch(series: Series, rows: Iterable[Row]) -> Batch:

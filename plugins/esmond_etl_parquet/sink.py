@@ -66,7 +66,7 @@ class ParquetSink(Sink):
         with spoken(SinkError, without_secrets(self.path)):
             tree = Tree(self.path)
             if not tree.is_local:
-                tree.names("")
+                tree.look_up()
                 return
         folder = Path(f"{tree.root}/{STAGING}")
         while not folder.exists():

@@ -98,6 +98,12 @@ class Tree:
             with self.exclusive():
                 self._clear_uploads()
 
+    def look_up(self) -> None:
+        """Raises FileNotFoundError if there is no such bucket, OSError if the object store cannot be asked."""
+        bucket = self.root.partition("/")[0]
+        if self.fs.get_file_info(bucket).type == pafs.FileType.NotFound:
+            raise FileNotFoundError(f"there is no bucket {bucket!r}: make it, or check `path`")
+
     def finish(self) -> None:
         """If a process was killed halfway through a commit, carry that out to its end: readers see all of it then."""
         if any(self._journals()):

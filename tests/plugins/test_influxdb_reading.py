@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from esmond_etl_influxdb import reading
 from esmond_etl_influxdb.sink import InfluxDBSink
 
 from esmond_etl import Batch, Context, DataPoint, Interval, Metadata, Series, SinkError, Summary
@@ -93,6 +94,12 @@ def test_what_was_sent_and_what_comes_back_compare_equal(serve: Serve, answer: A
     result = Compared(series.id, "sink")
     compare([sink.shows(Batch.from_points(series, [(1397001600, 0.1), (1397001660, 1e-7)]))], sink.read(series, SPAN), result)
     assert result == Compared(series.id, "sink", equal=2)
+
+
+def test_what_a_server_keeps_to_some_digits_is_rounded_alike_on_both_sides() -> None:
+    points = [{"value": value} for value in (0.006029437499999999, 0.0060294375)]
+    (_, one), (_, other) = reading._rounded(enumerate(points))
+    assert one == other
 
 
 def test_an_error_in_the_middle_of_an_answer_is_an_error(serve: Serve, answer: Any) -> None:

@@ -169,6 +169,19 @@ def test_a_whole_block_that_was_dropped_is_rejected_without_asking_again(serve: 
     assert len(server.asked) == 1
 
 
+def test_lines_of_two_measurements_are_each_rejected_for_their_own_reason(serve: Serve, answer: Any) -> None:
+    def respond(asked: Any) -> Any:
+        rows = asked.body.splitlines()
+        reason = f"partial write: field type conflict in {rows[0].split(b',')[0].decode()} dropped={len(rows)}"
+        return answer(400, json.dumps({"message": reason}).encode())
+
+    sent = Series(Metadata("k"), "packet-count-sent")
+    receipt = delivered(opened(serve(respond).url), lines(3), lines(3, sent))
+    found = {(each.series.event_type, each.reason.split(" in ")[1].split()[0]) for each in receipt.rejected}
+    assert found == {("throughput", "throughput"), ("packet-count-sent", "packet_count_sent")}
+    assert len(receipt.rejected) == 6
+
+
 def test_a_rejected_subinterval_rejects_its_datapoint_once(serve: Serve, answer: Any) -> None:
     series = Series(Metadata("k"), "throughput-subintervals")
     value = [{"start": start, "duration": 1, "val": start} for start in range(10)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from esmond_etl_parquet.sink import ParquetSink
 from esmond_etl_parquet.source import ParquetSource
 from esmond_etl_parquet.tree import Tree
 
-from esmond_etl import Context, Interval, Series, Sink, Source
+from esmond_etl import Context, Interval, Series, Sink, SinkError, Source
 from esmond_etl.testing import DAY, START, Points, SinkSuite, SourceSuite, deliver, points_of, series
 
 SERIES = [series(name, key=key) for key in ("k1", "k2", "k3", "k4") for name in ("throughput", "histogram-owdelay")]
@@ -236,3 +237,9 @@ def test_hourly_loads_are_merged(s3: str) -> None:
         tree.close()
     assert seen_by_a_reader(s3) == before
     assert len(objects(s3)) == 2 + 1
+
+
+def test_a_bucket_that_there_is_not_cannot_be_reached(s3: str) -> None:
+    ParquetSink(path=s3).reach(Context())
+    with pytest.raises(SinkError, match="there is no bucket 'bucket-nobody-made': make it, or check `path`"):
+        ParquetSink(path=re.sub(r"@bucket\w+", "@bucket-nobody-made", s3)).reach(Context())
