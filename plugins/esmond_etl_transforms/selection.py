@@ -20,7 +20,7 @@ class Select(Conditions):
         [[transform]]
         type = "select"
         event_types = ["throughput", "packet-loss-rate"]
-        match = { source = "198.129.*", tool-name = ["pscheduler/iperf3", "pscheduler/powstream"] }
+        match = { source = "198.129.*", tool-name = ["pscheduler/iperf3"] }
         from = 2014-01-01
     """
 
