@@ -159,6 +159,8 @@ def test_a_signal_in_the_midst_of_a_run_ends_it(tmp_path: Path, sampled: Any, pr
     with running("--every", "1h", pipeline(tmp_path, proxy(sampled.url, meddle).url)) as runs:
         assert asked_for_data.wait(30)
         runs.process.send_signal(signal.SIGTERM)
+        assert runs.process.stderr
+        assert runs.process.stderr.readline().startswith("stopping")  # it has heard of it
         go_on.set()
         line = runs.next()
         assert (line["complete"], line["stopped"], line["written"]) == (False, True, 0)
