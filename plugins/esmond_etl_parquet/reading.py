@@ -40,12 +40,8 @@ def _listed(tree: Tree, series: Series, day: int, interval: Interval) -> list[Ba
     parts = files.parts(tree, Shelf.of(series), day, interval)
     found = [batch for part in parts for batch in files.read_rows(tree, part, series, interval)]
     spans = [(batch.ts[0].value, batch.ts[-1].value) for batch in found]
-    if any(later[0] < earlier[1] for earlier, later in pairwise(spans)) or not all(map(_ascends, found)):
+    if any(later[0] < earlier[1] for earlier, later in pairwise(spans)) or not all(batch.ascends() for batch in found):
         rows = pa.Table.from_batches([batch.points for batch in found])
         order = pc.sort_indices(rows.column("ts"))
         found = [Batch(series, each) for each in rows.take(order).combine_chunks().to_batches()]
     return found
-
-
-def _ascends(batch: Batch) -> bool:
-    return len(batch) < 2 or bool(pc.all(pc.greater_equal(batch.ts[1:], batch.ts[:-1])).as_py())
