@@ -136,8 +136,8 @@ def run(
         result = Result(pipeline.name, pipeline.wanted(now, from_, to), note=_start(pipeline, ledger))
         result.sinks = {label: Delivered() for label in pipeline.labels}
         with _executor(pipeline, mover, processes, stop) as (executor, move):
-            series = _list(mover, watch, result)
-            _Run(mover, ledger, watch, stop, result, executor, move, processes).go(series, now, again)
+            listed = _listed(mover, watch, result)
+            _Run(mover, ledger, watch, stop, result, executor, move, processes).go(listed, now, again)
         result.seconds = time.time() - now
         ledger.add_run(now, {name: value for name, value in result.to_json().items() if name != "failures"})
     return result
@@ -151,22 +151,22 @@ def _start(pipeline: Pipeline, ledger: Ledger) -> str:
     return "the transforms, the window or the sinks have changed: everything is delivered again" if forgotten else ""
 
 
-def _list(mover: Mover, watch: Watch, result: Result) -> list[Series]:
-    """The series of the source, without those that the transforms would mix with another one."""
-    found: list[Series] = []
+def _listed(mover: Mover, watch: Watch, result: Result) -> Iterator[Series]:
+    """The series of the source, as they come, without those that the transforms would mix with another one."""
+    count = 0
     taken: dict[SeriesId, Series] = {}
     listed = profile.through("list", mover.pipeline.source.series(result.interval), whole=True)
     for each in listed if result.interval.seconds else ():
         target = mover.becomes(each) if mover.pipeline.transforms else None
         first = taken.setdefault(target.id, each) if target else each
-        if first is each:
-            found.append(each)
-        else:
+        if first is not each:
             result.failures[each.id] = f"the transforms make the same series of it ({target}) as of {first}"
-        if len(found) % 1000 == 0:
-            watch.listed(len(found))
-    watch.listed(len(found))
-    return found
+            continue
+        yield each
+        count += 1
+        if count % 1000 == 0:
+            watch.listed(count)
+    watch.listed(count)
 
 
 @contextmanager
@@ -205,10 +205,9 @@ class _Run:
         #: tasks in flight, unless they are so small that more are needed to keep all requests busy
         self.at_once = max(self.processes * 2, 2)
 
-    def go(self, series: list[Series], now: int, again: bool) -> None:
-        with profile.part("plan", whole=True):
-            whole = plan.todo(self.pipeline, self.ledger, series, self.result.interval, now, again)
-            groups = [part for group in whole for part in plan.shared(group, max(self.processes, 1))]
+    def go(self, series: Iterable[Series], now: int, again: bool) -> None:
+        whole = profile.through("plan", plan.todo(self.pipeline, self.ledger, series, self.result.interval, now, again))
+        groups = [part for group in whole for part in plan.shared(group, max(self.processes, 1))]
         self.result.series = sum(len(group.series) for group in groups)
         self.watch.planned(sum(group.intervals.seconds * len(group.series) for group in groups))
         in_flight: dict[Future[Outcome], Task] = {}

@@ -15,6 +15,8 @@ NAMES: Final = ("planning", "nothing_new", "year")
 
 MANY = Size(100_000, 1250, 1)  #: by five event types
 
+DECADE = "from = 2014-04-13\nto = 2024-04-10"
+
 PIPELINE = """
 {times}
 window = "1d"
@@ -39,19 +41,19 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
 def planning(folder: Path) -> dict[str, Any]:
     """Ten years of daily windows of half a million series: with an empty ledger, with one that has nine years, with gaps in those."""
     limits: list[dict[str, Any]] = []
-    found = {}
-    with served(MANY, "--empty") as url:
+    with served(MANY, "--alike") as url:
+        list_alone = _planned(_place(folder, "list", url, DECADE) / "bench.toml", "list")
+        found = {"list alone": list_alone}
         for label, gaps in (("empty ledger", None), ("nine years done", 0), ("with gaps in one of 100 series", 100)):
-            place = _place(folder, label, url, 'from = "3652d"')
+            place = _place(folder, label, url, DECADE)
             if gaps is not None:
                 subprocess.run(
                     [PYTHON, "-m", "tests.benchmarks.ledgers", place / "bench.toml", str(gaps)], cwd=HERE.parents[1], check=True
                 )
-            facts = _planned(place / "bench.toml")
-            found[label] = facts
-            plan = facts["planned: cpu"] - facts["listed: cpu"]
+            found[label] = facts = _planned(place / "bench.toml")
+            plan = facts["planned: cpu"] - list_alone["listed: cpu"]
             first = facts["first task: wall"] - facts["listed: wall"]
-            memory = facts["planned: memory"] - facts["listed: memory"]
+            memory = facts["planned: memory"] - list_alone["listed: memory"]
             for what, value, most in (
                 ("planning, s of CPU", plan, 10),
                 ("first task after the list, s", first, 2),
@@ -61,8 +63,8 @@ def planning(folder: Path) -> dict[str, Any]:
     return {"table": "planning", "contenders": [], "facts": found, "limits": limits}
 
 
-def _planned(pipeline: Path) -> dict[str, float]:
-    command = [PYTHON, "-m", "tests.benchmarks.planning", str(pipeline)]
+def _planned(pipeline: Path, *options: str) -> dict[str, float]:
+    command = [PYTHON, "-m", "tests.benchmarks.planning", str(pipeline), *options]
     done = subprocess.run(command, cwd=HERE.parents[1], check=True, capture_output=True, text=True)
     facts: dict[str, float] = json.loads(done.stdout)
     return facts

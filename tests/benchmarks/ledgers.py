@@ -17,10 +17,10 @@ DAY = 86400
 
 
 def main() -> None:
-    """Record all but the last year of what the pipeline wants."""
+    """Record all but the first year of what the pipeline wants."""
     pipeline, gaps = config.load(sys.argv[1]), int(sys.argv[2])
     wanted = pipeline.wanted(int(time.time()))
-    done = Interval(wanted.start, wanted.end - 365 * DAY)
+    done = Interval(wanted.start + 365 * DAY, wanted.end)
     with opened(pipeline, threading.Event()) as (ledger, _):
         ledger.set_about("delivery", pipeline.delivery)
         series = [each.id for each in pipeline.source.series(wanted)]

@@ -1,4 +1,7 @@
-"""A run of a large pipeline that is stopped after its first task: `python -m tests.benchmarks.planning PIPELINE`, facts as JSON."""
+"""A run of a large pipeline that is stopped after its first task: `python -m tests.benchmarks.planning PIPELINE`, facts as JSON.
+
+With a second argument it lists the series, and does no more.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 from esmond_etl import config
-from esmond_etl.move import Outcome
+from esmond_etl.move import Mover, Outcome
 from esmond_etl.run import Result, run
+from esmond_etl.stages import Context, Task
 
 
 def resident(what: str = "VmRSS") -> float:
@@ -20,7 +25,7 @@ def resident(what: str = "VmRSS") -> float:
 
 
 class Watch:
-    """Notes when the list had come, when the plan was made, when the first task had ended."""
+    """Notes when the list had come, when the plan was made, when the first task began and when it had ended."""
 
     def __init__(self, stop: threading.Event) -> None:
         self.stop = stop
@@ -47,18 +52,37 @@ class Watch:
 
     def moved(self, amount: int, outcome: Outcome, result: Result) -> None:
         """A task has ended: enough."""
-        if outcome.task.series or not outcome.task.interval.seconds:
-            self.note("first task")
+        if outcome.task.series:
+            self.note("first task ended")
             self.stop.set()
 
 
 def main() -> None:
-    """Run, and print what was noted."""
+    """Run, or list, and print what was noted."""
     stop = threading.Event()
     watch = Watch(stop)
-    run(config.load(sys.argv[1]), watch, stop)
+    pipeline = config.load(sys.argv[1])
+    if sys.argv[2:]:
+        _list(pipeline, watch)
+    else:
+        move = Mover.move
+
+        def watched(mover: Mover, task: Task) -> Outcome:
+            watch.note("first task")
+            return move(mover, task)
+
+        with patch.object(Mover, "move", watched):
+            run(pipeline, watch, stop)
     watch.facts["peak"] = resident("VmHWM")
     print(json.dumps({name: round(value, 3) for name, value in watch.facts.items()}))
+
+
+def _list(pipeline: config.Pipeline, watch: Watch) -> None:
+    """The series kept, and no more."""
+    pipeline.source.open(Context(pipeline.name, pipeline.settings.parallel))
+    found = list(pipeline.source.series(pipeline.wanted(int(time.time()))))
+    watch.listed(len(found))
+    pipeline.source.close()
 
 
 if __name__ == "__main__":

@@ -22,13 +22,14 @@ HEAD = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nDate: Mon, 14 Apr 2014
 class Archive:
     """What is served."""
 
-    def __init__(self, size: Size, empty: bool) -> None:
+    def __init__(self, size: Size, empty: bool, alike: bool) -> None:
         names = NUMBERS + (HISTOGRAMS if size.histograms else ())
         updated = START + 60 * (size.numbers + 10)
         self.entries = [entry(number, size, updated) for number in range(size.metadata)]
+        self.alike = alike
         self.texts: dict[str, Texts] = {}
-        for key, name, texts in series(size) if not empty else ():
-            self.texts[f"{ROOT}{key}/{name}/base"] = texts
+        for key, name, texts in series(size._replace(metadata=1) if alike else size) if not empty else ():
+            self.texts[f"{name}/base" if alike else f"{ROOT}{key}/{name}/base"] = texts
         self.total, self.names = size.metadata, names
         self.asked: Counter[str] = Counter()
 
@@ -44,7 +45,7 @@ class Archive:
         if path == ROOT:
             return b"200 OK", self._list(int(options.get("offset", 0)), int(options.get("limit", 1500)))
         self.asked["data"] += 1
-        texts = self.texts.get(path)
+        texts = self.texts.get("/".join(path.split("/")[-2:]) if self.alike else path)
         if texts is None:
             return b"200 OK", b"[]"
         start, end = int(options.get("time-start", 0)), int(options.get("time-end", 1 << 40))
@@ -107,9 +108,11 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.05, help="s")
     parser.add_argument("--empty", action="store_true", help="list metadata that have no datapoints")
+    parser.add_argument("--alike", action="store_true", help="all series of an event type have the same datapoints")
     options = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # the measured have the others for themselves
-    asyncio.run(serve(Archive(Size(options.metadata, options.numbers, options.histograms), options.empty), options.latency))
+    archive = Archive(Size(options.metadata, options.numbers, options.histograms), options.empty, options.alike)
+    asyncio.run(serve(archive, options.latency))
 
 
 if __name__ == "__main__":
