@@ -9,21 +9,33 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from multiprocessing import forkserver
+from typing import TYPE_CHECKING, Any, Final
 
 from esmond_etl import memory, profile
-from esmond_etl.config import Pipeline
-from esmond_etl.ledger import Ledger
-from esmond_etl.move import Mover, Outcome
-from esmond_etl.stages import Task
+
+if TYPE_CHECKING:
+    from esmond_etl.config import Pipeline
+    from esmond_etl.move import Mover, Outcome
+    from esmond_etl.stages import Task
+
+#: What takes long to import, and is needed by most pipelines.
+_LARGE: Final = ("esmond_etl.move", "esmond_etl.client.reading", "pyarrow.parquet")
 
 _here: dict[str, Mover] = {}  # of this process
+
+
+def prepare() -> None:
+    """Start what the processes are forked from, unless it runs: it imports the large modules, while this process does so too."""
+    forkserver.set_forkserver_preload(list(_LARGE))
+    forkserver.ensure_running()
 
 
 @contextmanager
 def executor(pipeline: Pipeline, processes: int, stop: threading.Event) -> Iterator[ProcessPoolExecutor]:
     """An executor whose processes can `move` tasks of `pipeline`; they stop when `stop` is set."""
-    context = multiprocessing.get_context("spawn")
+    prepare()
+    context = multiprocessing.get_context("forkserver")
     stopped: Any = context.Event()
     ended = threading.Event()
 
@@ -53,6 +65,9 @@ def _closed(pipeline: Pipeline) -> Pipeline:
 
 
 def _open(pipeline: Pipeline, stop: Any, is_profiled: bool) -> None:
+    from esmond_etl.ledger import Ledger
+    from esmond_etl.move import Mover
+
     if is_profiled:
         profile.start()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -74,6 +74,10 @@ def command(
     from esmond_etl import memory
 
     memory.stay_small()
+    if options["executor"] == "processes":
+        from esmond_etl import shard
+
+        shard.prepare()
     with memory.loading():
         from esmond_etl import config
 
