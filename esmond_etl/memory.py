@@ -25,10 +25,11 @@ def stay_small() -> None:
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """While modules are imported no garbage is looked for, as there is none; nor is it in them ever after."""
+    """While modules are imported garbage is looked for once, at the end; it is not in what is left of them, ever after."""
     gc.disable()
     try:
         yield
     finally:
+        gc.collect()
         gc.freeze()
         gc.enable()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 from esmond_etl.config import Pipeline
@@ -116,6 +116,15 @@ def tasks(groups: Iterable[Todo], pace: Pace) -> Iterator[Task]:
     for intervals, series in groups:
         for interval in intervals:
             yield from cut(tuple(series), interval, pace)
+
+
+def rest(task: Task, left: tuple[Series, ...], pace: Pace) -> Iterator[Task]:
+    """The tasks that deliver what `task`, which was too large, has left: one if that is no more than it has delivered."""
+    pace.shrink(task)
+    if 2 * len(left) <= len(task.series):
+        yield replace(task, series=left)
+    else:
+        yield from cut(left, task.interval, pace)
 
 
 def cut(series: tuple[Series, ...], interval: Interval, pace: Pace) -> Iterator[Task]:

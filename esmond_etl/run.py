@@ -260,8 +260,7 @@ class _Run:
             task = in_flight.pop(future)
             outcome = future.result()
             if outcome.left:
-                self.pace.shrink(task)
-                self.cut.extend(plan.cut(outcome.left, task.interval, self.pace))
+                self.cut.extend(plan.rest(task, outcome.left, self.pace))
             self._record(task, outcome)
             if not outcome.stopped and not outcome.sink_failed:
                 self.failed.update(outcome.failures.keys())

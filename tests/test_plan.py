@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from esmond_etl import BASE, Interval, IntervalSet, Metadata, Series, Served, Task
 from esmond_etl.config import Pipeline
 from esmond_etl.ledger import Ledger
-from esmond_etl.plan import BYTES, LONGEST, Pace, Todo, cut, shared, tasks, todo
+from esmond_etl.plan import BYTES, LONGEST, Pace, Todo, cut, rest, shared, tasks, todo
 from esmond_etl.settings import Settings
 from esmond_etl.testing import CollectedSink, RecordedSource
 
@@ -123,6 +123,14 @@ class Told(RecordedSource):
     def last(self, series: Series) -> float:
         """As it was told."""
         return self.ends[series.metadata.key]
+
+
+def test_what_a_large_task_has_left_is_one_task_if_it_is_no_more_than_it_delivered() -> None:
+    pace, many = Pace(DAY), tuple(series(10))
+    task = Task(many, Interval(0, 8 * DAY), DAY)
+    assert list(rest(task, many[5:], pace)) == [Task(many[5:], Interval(0, 8 * DAY), DAY)]
+    assert pace.span == 2 * DAY  # what comes after it is cut anew
+    assert [each.interval.seconds for each in rest(task, many[4:], Pace(DAY))] == [2 * DAY] * 4
 
 
 def test_windows_after_the_last_datapoint_of_a_series_are_left_out() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from bisect import bisect_left
 from collections import defaultdict
@@ -20,10 +21,13 @@ from esmond_etl_parquet.partitions import GROUP_BYTES, Partition, Subjects
 from esmond_etl_parquet.tree import Change, Tree, sentence, spoken, sync_all
 
 #: Bytes of rows that wait in memory, at most, for all partitions of a load.
-BUFFERED: Final = 24 << 20
+BUFFERED: Final = 16 << 20
 
 #: Files that are open for writing at once, at most.
 OPEN_FILES: Final = 32
+
+#: A conversion takes many times the room of what is converted, and a processor for itself.
+_CONVERSIONS: Final = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 
 @dataclass
@@ -74,13 +78,12 @@ class ParquetLoad(Load):
         try:
             lane = self._lanes.get(id(batch.series)) or self._lane(batch.series)
             kind = lane.days.kinds.get(batch.val.type.id) or self._learn(lane, batch)
-            if batch.val.type != VAL[kind]:
-                converted = columns.convert(batch, kind)
-                batch = Batch.of(batch.series, converted.ts, converted.val)
-                self._rejected += converted.rejected
-            if len(batch):
+            if batch.val.type == VAL[kind]:
                 with self._lock:
-                    self._take(lane, kind, batch.moments, batch.ts, batch.val)
+                    self._take(lane, kind, batch)
+            else:
+                with _CONVERSIONS:
+                    self._convert(lane, kind, batch)
         except (OSError, pa.ArrowException, ValueError) as error:
             raise sentence(SinkError, error, self.tree.shown, batch.series) from error
 
@@ -96,21 +99,22 @@ class ParquetLoad(Load):
         kind = lane.days.kinds[batch.val.type.id] = self._kind(batch)
         return kind
 
-    def _take(self, lane: Lane, kind: Kind, moments: memoryview, ts: pa.Array, val: pa.Array) -> None:
+    def _convert(self, lane: Lane, kind: Kind, batch: Batch) -> None:
+        for _, start, end in _days(batch.moments):  # a piece of what is converted would keep all of it in memory
+            converted = columns.convert(Batch(batch.series, batch.points.slice(start, end - start)), kind)
+            with self._lock:
+                self._rejected += converted.rejected
+                if len(converted.ts):
+                    self._take(lane, kind, Batch.of(batch.series, converted.ts, converted.val))
+
+    def _take(self, lane: Lane, kind: Kind, batch: Batch) -> None:
         """Give every day its rows."""
-        first, last, end = moments[0], moments[-1], len(moments)
-        lane.rows += end
-        lane.first = first if lane.first is None else min(first, lane.first)
-        lane.last = last if lane.last is None else max(last, lane.last)
-        if first // DAY == last // DAY:
-            self._add(lane, kind, first // DAY, ts, val)
-            return
-        start = 0
-        while start < end:
-            day = moments[start] // DAY
-            stop = bisect_left(moments, (day + 1) * DAY, start)
-            self._add(lane, kind, day, _piece(ts, start, stop), _piece(val, start, stop))
-            start = stop
+        moments, ts, val = batch.moments, batch.ts, batch.val
+        lane.rows += len(moments)
+        lane.first = moments[0] if lane.first is None else min(moments[0], lane.first)
+        lane.last = moments[-1] if lane.last is None else max(moments[-1], lane.last)
+        for day, start, end in _days(moments):
+            self._add(lane, kind, day, _piece(ts, start, end), _piece(val, start, end))
 
     def _add(self, lane: Lane, kind: Kind, day: int, ts: pa.Array, val: pa.Array) -> None:
         partition = lane.days.partitions.get(day)
@@ -229,6 +233,16 @@ class ParquetLoad(Load):
             if self._spill is not None:
                 self._spill.close()
                 self._spill = None
+
+
+def _days(moments: memoryview[int]) -> Iterator[tuple[int, int, int]]:
+    """Each day, and which of `moments` are of it: from where up to but without where."""
+    start = 0
+    while start < len(moments):
+        day = moments[start] // DAY
+        end = bisect_left(moments, (day + 1) * DAY, start)
+        yield day, start, end
+        start = end
 
 
 def _piece(column: pa.Array, start: int, end: int) -> pa.Array:

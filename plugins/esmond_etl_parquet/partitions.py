@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import IO, Final, NamedTuple
 
@@ -58,6 +58,19 @@ class Rows:
         self.bytes += size
         return size
 
+    def has_room(self, count: int, size: int) -> bool:
+        """Whether that many more rows, of so many bytes, go into the same row group."""
+        return self.count + count <= GROUP_ROWS and self.bytes + size <= GROUP_BYTES
+
+    def extend(self, other: Rows) -> None:
+        """Add the runs of `other`."""
+        self.subjects.extend(other.subjects)
+        self.lengths.extend(other.lengths)
+        self.ts.extend(other.ts)
+        self.val.extend(other.val)
+        self.count += other.count
+        self.bytes += other.bytes
+
     def sorted(self) -> Rows:
         """The same with the runs of a subject one after the other: they compress better."""
         order = sorted(range(len(self.subjects)), key=self.subjects.__getitem__)
@@ -95,7 +108,10 @@ class Partition:
     def put_by(self, spill: IO[bytes]) -> None:
         """Move the rows in memory to the end of `spill`."""
         rows, self.rows = self.rows.sorted(), Rows()
-        content = pa.RecordBatch.from_arrays([pa.concat_arrays(rows.ts), pa.concat_arrays(rows.val)], ["ts", "val"]).serialize()
+        batch = pa.RecordBatch.from_arrays([pa.concat_arrays(rows.ts), pa.concat_arrays(rows.val)], ["ts", "val"])
+        rows.ts.clear()
+        rows.val.clear()
+        content = batch.serialize()
         self.blocks.append(Block(rows.subjects, rows.lengths, spill.tell(), content.size, rows.count, rows.bytes))
         spill.write(content)
 
@@ -108,10 +124,11 @@ class Partition:
     def write_group(self, subjects: Subjects) -> None:
         """Write the rows in memory to the file, as a row group."""
         rows, self.rows = self.rows.sorted(), Rows()
-        if rows.count:
-            self._write(rows, subjects)
+        self._write(rows, subjects)
 
     def _write(self, rows: Rows, subjects: Subjects) -> None:
+        if not rows.count:
+            return
         self.writer = self.writer or columns.writer(self.path, self.kind)
         present = sorted(set(rows.subjects))
         places = {number: place for place, number in enumerate(present)}
@@ -120,15 +137,17 @@ class Partition:
             runs.extend(array("i", (places[number],)) * length)
         of_row = pa.Array.from_buffers(pa.int32(), len(runs), [None, pa.py_buffer(runs)])
         said = columns.subject_columns([subjects.values[number] for number in present], of_row)
-        val = pa.concat_arrays(rows.val)
+        # large values are not copied together; small ones are written faster so
+        val = pa.chunked_array(rows.val) if self.kind in ("map", "json") else pa.concat_arrays(rows.val)
         widths = [typed.width(subjects.metadata[number], self.event_type) for number in present] if self.kind == "delays" else []
         arrays = [pa.concat_arrays(rows.ts), val, *columns.beside(self.kind, val, widths, of_row), *said]
-        self.writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=columns.SCHEMAS[self.kind]), row_group_size=GROUP_ROWS)
+        self.writer.write_table(pa.Table.from_arrays(arrays, schema=columns.SCHEMAS[self.kind]), GROUP_ROWS)
 
     def finish(self, subjects: Subjects, keys: Collection[str], spill: IO[bytes] | None) -> bool:
         """Write all that is left and close the file; False if there were no rows, and is no file."""
         for rows in self._groups(spill):
             self._write(rows, subjects)
+            del rows  # before the next ones are fetched
         if self.writer is None:
             return False
         self.writer.add_key_value_metadata(files.footer(keys))
@@ -138,27 +157,16 @@ class Partition:
 
     def _groups(self, spill: IO[bytes] | None) -> Iterator[Rows]:
         """What is left, in as few row groups as it fills."""
-        gathered: list[Rows] = []
+        gathered = Rows()
         for block in self.blocks:
+            if not gathered.has_room(block.rows, block.bytes):
+                yield gathered
+                gathered = Rows()
             if spill is not None:
-                gathered.append(self._fetch(block, spill))
-            if sum(rows.bytes for rows in gathered) >= GROUP_BYTES or sum(rows.count for rows in gathered) >= GROUP_ROWS:
-                yield joined(gathered)
-                gathered = []
-        gathered.append(self.rows.sorted())
+                gathered.extend(self._fetch(block, spill))
+        if not gathered.has_room(self.rows.count, self.rows.bytes):
+            yield gathered
+            gathered = Rows()
+        gathered.extend(self.rows.sorted())
         self.rows = Rows()
-        if any(rows.count for rows in gathered):
-            yield joined(gathered)
-
-
-def joined(parts: Sequence[Rows]) -> Rows:
-    """The rows of all, one after the other."""
-    result = Rows()
-    for rows in parts:
-        result.subjects.extend(rows.subjects)
-        result.lengths.extend(rows.lengths)
-        result.ts.extend(rows.ts)
-        result.val.extend(rows.val)
-        result.count += rows.count
-        result.bytes += rows.bytes
-    return result
+        yield gathered

@@ -155,8 +155,32 @@ def test_what_is_no_histogram_is_rejected_and_the_rest_written(tmp_path: Path) -
     assert all(each.reason for each in receipt.rejected)
 
 
+#: Of buckets: usual ones, and such as look like several, or like none, once something is left out of them.
+KEYS = [
+    "1",
+    "38.5",
+    "-2",
+    "1e3",
+    "",
+    "é",
+    "a:b",
+    'x"y',
+    " 7",
+    "1 2",
+    "1:2",
+    "1:2,3",
+    "1, 2",
+    "{",
+    "1}",
+    "1,",
+    '1": 2, "3',
+    "1\\",
+    "\t1",
+]
+
+
 @given(
-    st.lists(st.dictionaries(st.sampled_from(["1", "38.5", "-2", "1e3", "é", "a:b", 'x"y', " 7"]), st.integers(0, 2**63 - 1))),
+    st.lists(st.dictionaries(st.sampled_from(KEYS), st.integers(0, 2**63 - 1))),
     st.sampled_from([0, histograms._FEW]),
     st.data(),
 )
