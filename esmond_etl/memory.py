@@ -11,7 +11,7 @@ from typing import Final
 
 #: glibc's M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD. With an arena a thread, and thresholds that grow with every large
 #: page that was freed, twice as much is kept as is ever used.
-_GLIBC: Final = ((-8, 2), (-3, 1_000_000), (-1, 4_000_000))
+_GLIBC: Final = ((-8, 1), (-3, 4_000_000), (-1, 8_000_000))
 
 
 def stay_small() -> None:
@@ -25,11 +25,10 @@ def stay_small() -> None:
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """While modules are imported garbage is looked for once, at the end; it is not in what is left of them, ever after."""
+    """While modules are imported no garbage is looked for, as there is none; nor is it in them ever after."""
     gc.disable()
     try:
         yield
     finally:
-        gc.collect()
         gc.freeze()
         gc.enable()

@@ -79,8 +79,7 @@ class ParquetLoad(Load):
             lane = self._lanes.get(id(batch.series)) or self._lane(batch.series)
             kind = lane.days.kinds.get(batch.val.type.id) or self._learn(lane, batch)
             if batch.val.type == VAL[kind]:
-                with self._lock:
-                    self._take(lane, kind, batch)
+                self._take(lane, kind, batch)
             else:
                 with _CONVERSIONS:
                     self._convert(lane, kind, batch)
@@ -104,17 +103,20 @@ class ParquetLoad(Load):
             converted = columns.convert(Batch(batch.series, batch.points.slice(start, end - start)), kind)
             with self._lock:
                 self._rejected += converted.rejected
-                if len(converted.ts):
-                    self._take(lane, kind, Batch.of(batch.series, converted.ts, converted.val))
+            if len(converted.ts):
+                self._take(lane, kind, Batch.of(batch.series, converted.ts, converted.val))
 
     def _take(self, lane: Lane, kind: Kind, batch: Batch) -> None:
         """Give every day its rows."""
         moments, ts, val = batch.moments, batch.ts, batch.val
-        lane.rows += len(moments)
-        lane.first = moments[0] if lane.first is None else min(moments[0], lane.first)
-        lane.last = moments[-1] if lane.last is None else max(moments[-1], lane.last)
-        for day, start, end in _days(moments):
-            self._add(lane, kind, day, _piece(ts, start, end), _piece(val, start, end))
+        # other threads wait for the lock: nothing that takes long is done within it
+        pieces = [(day, _piece(ts, start, end), _piece(val, start, end)) for day, start, end in _days(moments)]
+        with self._lock:
+            lane.rows += len(moments)
+            lane.first = moments[0] if lane.first is None else min(moments[0], lane.first)
+            lane.last = moments[-1] if lane.last is None else max(moments[-1], lane.last)
+            for day, piece_ts, piece_val in pieces:
+                self._add(lane, kind, day, piece_ts, piece_val)
 
     def _add(self, lane: Lane, kind: Kind, day: int, ts: pa.Array, val: pa.Array) -> None:
         partition = lane.days.partitions.get(day)

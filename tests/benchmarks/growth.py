@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.request import urlopen
 
-from tests.benchmarks.data import Size
-from tests.benchmarks.measure import HERE, PYTHON, Served, run, served
+from tests.benchmarks.data import NUMBERS, Size
+from tests.benchmarks.measure import HERE, PYTHON, Served, in_turn, run, served
+from tests.benchmarks.tables import to_parquet
 
-NAMES: Final = ("planning", "nothing_new", "year")
+NAMES: Final = ("planning", "nothing_new", "curve", "year")
 
 MANY = Size(100_000, 1250, 1)  #: by five event types
 
@@ -35,7 +36,7 @@ path = "out"
 
 def measured(name: str, folder: Path) -> dict[str, Any]:
     """One of the tables, as plain data."""
-    return {"planning": planning, "nothing_new": nothing_new, "year": year}[name](folder)
+    return {"planning": planning, "nothing_new": nothing_new, "curve": curve, "year": year}[name](folder)
 
 
 def planning(folder: Path) -> dict[str, Any]:
@@ -89,6 +90,26 @@ def nothing_new(folder: Path) -> dict[str, Any]:
     limits = [_limit("data requests", runs[1]["data requests"], 0), _limit("s of wall time", runs[1]["wall"], 15)]
     facts = {"first run": runs[0], "second run": runs[1]}
     return {"table": "nothing_new", "contenders": [], "facts": facts, "limits": limits}
+
+
+def curve(folder: Path) -> dict[str, Any]:
+    """CPU seconds at 10^5, 10^6 and 10^7 numbers (one, ten, a hundred times as many series), and of a run over nothing."""
+    cost = {}
+    for metadata, runs in ((0, 5), (20, 5), (200, 5), (2000, 3)):
+        size = Size(metadata or 1, 1250 if metadata else 0)
+        with served(size, *(() if metadata else ("--empty",))) as url:
+            mine = to_parquet("curve", url.url, size, NUMBERS)
+            in_turn([mine], runs, folder)
+            cost[metadata * 5000] = mine.middle("cpu")
+    start_up = cost.pop(0)
+    each = {numbers: (cpu - start_up) / numbers * 1e6 for numbers, cpu in cost.items()}
+    found = {
+        "CPU of a run over nothing, s": round(start_up, 3),
+        "CPU, s, by datapoints": {numbers: round(cpu, 3) for numbers, cpu in cost.items()},
+        "CPU over that, s a million, by datapoints": {numbers: round(cpu, 3) for numbers, cpu in each.items()},
+    }
+    limits = [_limit("a million of ten million to a million", each[10_000_000] / each[1_000_000], 1.1)]
+    return {"table": "curve", "contenders": [], "facts": found, "limits": limits}
 
 
 def year(folder: Path) -> dict[str, Any]:

@@ -17,6 +17,10 @@ from tests.benchmarks.measure import PEERS, PYTHON, Contender, Served, holds, in
 FULL = Size(200, 1250, 500)
 
 
+#: As many numbers in series ten times as long.
+LONGER = Size(20, 12500)
+
+
 class Limit(NamedTuple):
     """What one contender may cost, as a multiple of what another costs, or on top of it."""
 
@@ -103,6 +107,15 @@ def numbers(url: Served, size: Size) -> tuple[list[Contender], list[Limit]]:
         Limit("esmond-etl, 10000 a page", "floor, 10000 a page", 1.2),
         Limit("esmond-etl, 10000 a page", "floor, 1000 a page", 0.6),
     ]
+
+
+def longer(url: Served, size: Size) -> tuple[list[Contender], list[Limit]]:
+    """As many numbers in series ten times as long, where larger pages matter; and against the way of the old client."""
+    contenders, limits = numbers(url, size)
+    _, page_limit, best_limit = limits
+    old_client, limit = old(url, size)
+    mine = contenders[1].name
+    return [*contenders, old_client[1]], [page_limit, best_limit, limit._replace(of=mine)]
 
 
 def histograms(url: Served, size: Size) -> tuple[list[Contender], list[Limit]]:
@@ -275,23 +288,9 @@ def memory(folder: Path) -> tuple[list[Contender], list[Limit]]:
     return list(found.values()), limits
 
 
-def curve(folder: Path, rounds: int) -> tuple[list[Contender], list[Limit]]:
-    """CPU seconds at 10^5, 10^6 and 10^7 numbers (one, ten, a hundred times as many series), and of a run over nothing."""
-    found = []
-    for label, size, times in (("10^5", Size(20, 1250), rounds), ("10^6", Size(200, 1250), rounds), ("10^7", Size(2000, 1250), 2)):
-        with served(size) as url:
-            mine = to_parquet(label, url.url, size, NUMBERS)
-            in_turn([mine], times, folder)
-            found.append(mine)
-    with served(Size(1, 1250), "--empty") as url:
-        mine = to_parquet("nothing", url.url, Size(1, 0), NUMBERS)
-        in_turn([mine], rounds, folder)
-        found.append(mine)
-    return found, []
-
-
 SERVED: dict[str, tuple[Callable[[Served, Size], tuple[list[Contender], list[Limit]]], Size]] = {
     "numbers": (numbers, FULL),
+    "longer": (longer, LONGER),
     "histograms": (histograms, FULL),
     "threads": (threads, FULL),
     "latency": (latency, FULL),
@@ -301,7 +300,7 @@ SERVED: dict[str, tuple[Callable[[Served, Size], tuple[list[Contender], list[Lim
     "influxdb": (influxdb, FULL),
 }
 
-OTHERS = ("mirror", "start_up", "memory", "curve")
+OTHERS = ("mirror", "start_up", "memory")
 
 
 def measured(name: str, rounds: int, folder: Path) -> Table:
@@ -317,7 +316,7 @@ def measured(name: str, rounds: int, folder: Path) -> Table:
         contenders, limits = start_up()
         in_turn(contenders, 3 * rounds, folder)
     else:
-        contenders, limits = memory(folder) if name == "memory" else curve(folder, rounds)
+        contenders, limits = memory(folder)
     return Table(name, contenders, limits)
 
 

@@ -1,4 +1,4 @@
-"""The way of the old client: one request after the other, an object a datapoint, a CSV file a series.
+"""The way of the old client: one request after the other, an object a datapoint, a dictionary a row, a CSV file a series.
 
 python old_client.py URL OUT PAGE EVENT-TYPE...
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 import requests
 
+FIELDS = ["source", "destination", "event_type", "timestamp", "date", "value"]
 URL, OUT, PAGE, TYPES = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
 
 
@@ -52,7 +53,8 @@ for each in json.loads(requests.get(f"{URL}/esmond/perfsonar/archive/?limit=1000
         name = event_type["event-type"]
         if name in TYPES:
             with (OUT / f"{each['source']}_{each['destination']}_{name}.csv").open("w", newline="") as file:
-                writer = csv.writer(file)
-                writer.writerow(["source", "destination", "event_type", "timestamp", "date", "value"])
+                writer = csv.DictWriter(file, FIELDS)
+                writer.writeheader()
                 for point in payload(event_type["base-uri"]):
-                    writer.writerow([each["source"], each["destination"], name, point.ts_epoch, point.ts.isoformat(), point.val])
+                    row = [each["source"], each["destination"], name, point.ts_epoch, point.ts.isoformat(), point.val]
+                    writer.writerow(dict(zip(FIELDS, row, strict=True)))
