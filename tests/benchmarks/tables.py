@@ -113,9 +113,9 @@ def longer(url: Served, size: Size) -> tuple[list[Contender], list[Limit]]:
     """As many numbers in series ten times as long, where larger pages matter; and against the way of the old client."""
     contenders, limits = numbers(url, size)
     _, page_limit, best_limit = limits
-    old_client, limit = old(url, size)
+    (_, old_client), (limit,) = old(url, size)
     mine = contenders[1].name
-    return [*contenders, old_client[1]], [page_limit, best_limit, limit._replace(of=mine)]
+    return [*contenders, old_client], [page_limit, best_limit, limit._replace(of=mine)]
 
 
 def histograms(url: Served, size: Size) -> tuple[list[Contender], list[Limit]]:
