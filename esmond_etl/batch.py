@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
@@ -43,6 +43,7 @@ class Batch:
 
     series: Series
     points: pa.RecordBatch
+    in_order: bool = field(default=False, compare=False, repr=False)  #: every moment is known to lie after the one before it
 
     @classmethod
     def of(cls, series: Series, ts: pa.Array, val: pa.Array) -> Batch:
@@ -80,6 +81,8 @@ class Batch:
 
     def ascends(self, strictly: bool = False) -> bool:
         """Whether every moment lies after the one before it, or, unless `strictly`, is the same."""
+        if self.in_order:
+            return True
         order = pc.greater if strictly else pc.greater_equal
         return not self.ts.null_count and bool(pc.all(order(self.ts[1:], self.ts[:-1]), min_count=0).as_py())
 
@@ -100,7 +103,7 @@ class Batch:
 
     def with_series(self, series: Series) -> Batch:
         """The same datapoints as those of another series."""
-        return Batch(series, self.points)
+        return Batch(series, self.points, self.in_order)
 
     def filter(self, mask: pa.Array) -> Batch:
         """Only the datapoints where `mask` is true."""

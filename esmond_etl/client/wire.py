@@ -77,7 +77,7 @@ def check_page(batch: Batch, interval: Interval) -> Batch:
     if first < interval.start or last >= interval.end:
         outside = first if first < interval.start else last
         raise ValueError(f"ts {outside} was not asked for (asked for {interval.start} to {interval.end - 1})")
-    return batch if is_strict else _without_repeats(batch)
+    return Batch(batch.series, batch.points, in_order=True) if is_strict else _without_repeats(batch)
 
 
 def _without_repeats(batch: Batch) -> Batch:
