@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING, Any, Final
 
 from esmond_etl import memory, profile
@@ -28,7 +28,13 @@ _here: dict[str, Mover] = {}  # of this process
 def prepare() -> None:
     """Start what the processes are forked from, unless it runs: it imports the large modules, while this process does so too."""
     forkserver.set_forkserver_preload(list(_LARGE))
-    forkserver.ensure_running()
+    # what a terminal sends to all is not for that process, nor for its children, which begin as it is
+    resource_tracker.ensure_running()  # it would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

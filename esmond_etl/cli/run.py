@@ -78,24 +78,26 @@ def command(
         from esmond_etl import shard
 
         shard.prepare()
-    with memory.loading():
-        from esmond_etl import config
-
     if metrics_port and not every:
         raise click.UsageError("--metrics-port goes with --every: a single run is over before Prometheus asks")
     if is_profiled and every:
         raise click.UsageError("--profile is for a single run: leave out --every")
     if every:
         return _again_and_again(pipelines, every, metrics_port, **options)
-    with memory.loading():
-        loaded = [config.load(path) for path in pipelines]
     with stopping() as stop:
+        with memory.loading():
+            from esmond_etl import config
+
+            loaded = [config.load(path) for path in pipelines]
         codes = [_run(pipeline, stop, as_json, quiet, is_profiled, **options) for pipeline in loaded if not stop.is_set()]
     return max(codes) if len(codes) == len(loaded) else cli.INCOMPLETE
 
 
 def _again_and_again(pipelines: tuple[str, ...], every: int, metrics_port: int | None, **options: Any) -> int:
-    from esmond_etl.cli.every import keep_going
+    from esmond_etl import memory
+
+    with memory.loading():
+        from esmond_etl.cli.every import keep_going
 
     if options["reload"]:
         raise click.UsageError("--reload would deliver everything again every time: leave out --every or --reload")
