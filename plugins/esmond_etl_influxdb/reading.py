@@ -71,8 +71,7 @@ def _held(server: Server, measurement: str, series: Series) -> Callable[[Interva
 
 def _exported(server: Server, measurement: str, series: Series, interval: Interval) -> Iterator[Row]:
     """From VictoriaMetrics, where every field is a series of its own; a point that is there twice comes twice."""
-    with server.get("/internal/force_flush", {}) as lines:  # what was written a moment ago can be seen
-        list(lines)
+    server.settle()
     span = {"start": interval.start, "end": interval.end - 1}
     start = json.dumps(measurement + "_", ensure_ascii=False)[1:-1]
     # without the name it may answer what it found when it was last asked, before the measurement was there

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from threading import Event
+from threading import Event, Lock
 from typing import Any, Final, TypeVar
 
 from urllib3.exceptions import HTTPError, ReadTimeoutError
@@ -21,6 +21,9 @@ T = TypeVar("T")
 #: A server that asks to be left alone for longer than this is not waited for; nor is a pause of our own any longer, s.
 _LONGEST_WAIT: Final = 600
 _LONGEST_PAUSE: Final = 60
+
+#: VictoriaMetrics takes what it has acknowledged into its storage once a second; a request to do so now does not wait for one under way, s.
+_TAKEN_IN: Final = 1
 
 
 class Refused(Exception):
@@ -53,6 +56,7 @@ class Server:
 
         self._write = WriteService(self.client.api_client).post_write
         self._api_exception: type[Exception] = ApiException
+        self._settling, self._settled = Lock(), False
 
     def write(self, lines: bytes) -> None:
         """Returns once the server has acknowledged all of `lines`; raises Refused if they will not do."""
@@ -64,6 +68,7 @@ class Server:
             if error.of_lines:
                 raise Refused(error.status, error.reason) from None
             raise SinkError(str(error)) from None
+        self._settled = False
 
     @contextmanager
     def query(self, flux: str) -> Iterator[Iterator[list[str]]]:
@@ -88,6 +93,20 @@ class Server:
 
         with self._reading(ask, path) as response:
             yield _lines(response)
+
+    def settle(self) -> None:
+        """Returns once VictoriaMetrics answers with all that it has acknowledged, to this run or to one that has just ended."""
+        with self._settling:
+            if self._settled:
+                return
+            self._settled = True  # before the request: what is written meanwhile is not in it
+            try:
+                with self.get("/internal/force_flush", {}) as lines:
+                    list(lines)
+            except SinkError:
+                self._settled = False
+                raise
+            self.stop.wait(_TAKEN_IN)
 
     def ping(self) -> None:
         """Returns once the server has answered; raises SinkError if it does not."""

@@ -1,8 +1,10 @@
-"""What is asked of InfluxDB 2 to read a series back, and what is made of its answers: documented ones, for want of a server."""
+"""What is asked of a server to read a series back, and what is made of its answers: documented ones, for want of an InfluxDB 2."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -130,3 +132,33 @@ def test_one_series_of_many_batches_is_read_in_batches(serve: Serve, answer: Any
     batches = list(sink.read(Series(Metadata("k"), "throughput"), SPAN))
     assert [len(batch) for batch in batches] == [10_000, 10_000, 5000]
     assert [point for batch in batches for point in batch.to_points()] == [(1397001600 + row, float(row)) for row in range(25_000)]
+
+
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_victoria_metrics_that_is_still_taking_in_what_it_has_acknowledged_is_waited_for(
+    serve: Serve, answer: Any, by_itself: bool
+) -> None:
+    """Version 1.79 was seen to do this, with 8 of 60 pairs of large series: who asks it to take in what another request, or it itself, is
+    taking in already is answered at once."""
+    begun, visible = threading.Lock(), threading.Event()
+
+    def respond(asked: Any) -> Any:
+        if asked.path == "/health":
+            return answer(200, b"OK")
+        if asked.path == "/internal/force_flush":
+            if begun.acquire(blocking=False):
+                taking_in = threading.Timer(0.3, visible.set)
+                taking_in.start()
+                if not by_itself:
+                    taking_in.join()
+            return answer(200, b"")
+        if asked.path == "/api/v1/series":
+            found = [{"__name__": "throughput_value"}] if visible.is_set() else []
+            return answer(200, msgspec.json.encode({"data": found}))
+        return answer(200, b'{"metric": {}, "timestamps": [1397001600000], "values": [7]}\n')
+
+    sink = InfluxDBSink(url=serve(respond).url, bucket="any")
+    sink.open(Context())
+    with ThreadPoolExecutor(2) as pool:
+        read = list(pool.map(lambda key: points(sink, Series(Metadata(key), "throughput")), "ab"))
+    assert read == [[(1397001600, 7.0)]] * 2

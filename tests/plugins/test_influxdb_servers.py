@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ def metadata(**changes: Any) -> Metadata:
     return Metadata(uuid4().hex, **facts)
 
 
-def every_minute(series: Series, values: list[Any]) -> Batch:
+def every_minute(series: Series, values: Iterable[Any]) -> Batch:
     return Batch.from_points(series, [(START + 60 * row, value) for row, value in enumerate(values)])
 
 
@@ -194,6 +194,7 @@ def test_a_series_of_2013_is_there_with_its_tags_and_each_point_once_however_oft
     batch = every_minute(Series(under, "throughput"), [7283024174, 0.5])
     sink = opened(victoria, bucket="any", tags=["ip-transport-protocol"], gzip=True)
     assert [deliver(sink, batch) for _ in range(3)] == [Receipt(written=2)] * 3
+    assert compared(sink, batch) == equal(batch)
     assert exported(victoria, "throughput_value", metadata_key=under.key) == [
         (
             {
@@ -358,19 +359,17 @@ def test_a_run_that_is_killed_and_repeated_leaves_each_point_once(
     assert children[0].wait(60) == -signal.SIGKILL
     children.append(subprocess.Popen(command("run", file), env=environment, stdout=subprocess.DEVNULL))
     assert children[1].wait(60) == 0
+    assert "2 series, 12,000 datapoints the same" in outcome(environment, "verify", file)
     for name in ("throughput", "packet_retransmits"):
         [(_, values, moments)] = exported(victoria, f"{prefix}{name}_value")
         assert values == [float(row) for row in range(6000)]
         assert len(set(moments)) == 6000
-    verified = subprocess.run(command("verify", file), env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert (verified.returncode, verified.stderr) == (0, "")
-    assert "2 series, 12,000 datapoints the same" in verified.stdout
 
 
 def outcome(environment: dict[str, str], *arguments: Any) -> str:
     """What a command prints that ends well and complains of nothing."""
     done = subprocess.run(command(*arguments), env=environment, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
     return done.stdout
 
 
