@@ -71,6 +71,10 @@ def command(
       esmond-etl run mirror.toml --from 2013-10-01 --to 2014-03-01 --reload
       esmond-etl run mirror.toml --every 15m --metrics-port 9184
     """
+    if metrics_port and not every:
+        raise click.UsageError("--metrics-port goes with --every: a single run is over before Prometheus asks")
+    if is_profiled and every:
+        raise click.UsageError("--profile is for a single run: leave out --every")
     from esmond_etl import memory
 
     memory.stay_small()
@@ -78,10 +82,6 @@ def command(
         from esmond_etl import shard
 
         shard.prepare()
-    if metrics_port and not every:
-        raise click.UsageError("--metrics-port goes with --every: a single run is over before Prometheus asks")
-    if is_profiled and every:
-        raise click.UsageError("--profile is for a single run: leave out --every")
     if every:
         return _again_and_again(pipelines, every, metrics_port, **options)
     with stopping() as stop:
