@@ -138,8 +138,8 @@ def test_one_series_of_many_batches_is_read_in_batches(serve: Serve, answer: Any
 def test_victoria_metrics_that_is_still_taking_in_what_it_has_acknowledged_is_waited_for(
     serve: Serve, answer: Any, by_itself: bool
 ) -> None:
-    """Version 1.79 was seen to do this, with 8 of 60 pairs of large series: who asks it to take in what another request, or it itself, is
-    taking in already is answered at once."""
+    """Asked to take in what another request, or it itself, is taking in already, it answers at once: version 1.79 did so with 8 of 60
+    pairs of large series."""
     begun, visible = threading.Lock(), threading.Event()
 
     def respond(asked: Any) -> Any:

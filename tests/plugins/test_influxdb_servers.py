@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ def metadata(**changes: Any) -> Metadata:
     return Metadata(uuid4().hex, **facts)
 
 
-def every_minute(series: Series, values: Iterable[Any]) -> Batch:
+def every_minute(series: Series, values: list[Any]) -> Batch:
     return Batch.from_points(series, [(START + 60 * row, value) for row, value in enumerate(values)])
 
 
