@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from esmond_etl.batch import JSON_TEXT, NUMBER, TS, Batch, DataPoint
-    from esmond_etl.errors import (
+    from esmond_etl.client.table import read
+    from esmond_etl.model.batch import JSON_TEXT, NUMBER, TS, Batch, DataPoint
+    from esmond_etl.model.errors import (
         ArchiveError,
         ConfigError,
         EsmondEtlError,
@@ -19,30 +20,19 @@ if TYPE_CHECKING:
         SourceError,
         StoppedError,
     )
-    from esmond_etl.event_types import EVENT_TYPES, EventType, event_type
-    from esmond_etl.hookspecs import hookimpl
-    from esmond_etl.interval import Interval, IntervalSet
-    from esmond_etl.series import BASE, Metadata, Series, SeriesId, Served, Summary
-    from esmond_etl.stages import (
-        BatchTransform,
-        Context,
-        Duration,
-        Load,
-        PointTransform,
-        Receipt,
-        Reject,
-        Sink,
-        Source,
-        Stage,
-        Task,
-        Traffic,
-        Transform,
-    )
-    from esmond_etl.table import read
+    from esmond_etl.model.event_types import EVENT_TYPES, EventType, event_type
+    from esmond_etl.model.interval import Interval, IntervalSet
+    from esmond_etl.model.series import BASE, Metadata, Series, SeriesId, Served, Summary
+    from esmond_etl.model.traffic import Traffic
+    from esmond_etl.plugin.hookspecs import hookimpl
+    from esmond_etl.plugin.sink import Load, Receipt, Reject, Sink, Task
+    from esmond_etl.plugin.source import Source
+    from esmond_etl.plugin.stage import Context, Duration, Stage
+    from esmond_etl.plugin.transform import BatchTransform, PointTransform, Transform
 
 _HOMES = {
-    "batch": ("JSON_TEXT", "NUMBER", "TS", "Batch", "DataPoint"),
-    "errors": (
+    "model.batch": ("JSON_TEXT", "NUMBER", "TS", "Batch", "DataPoint"),
+    "model.errors": (
         "ArchiveError",
         "ConfigError",
         "EsmondEtlError",
@@ -52,26 +42,16 @@ _HOMES = {
         "SourceError",
         "StoppedError",
     ),
-    "event_types": ("EVENT_TYPES", "EventType", "event_type"),
-    "hookspecs": ("hookimpl",),
-    "interval": ("Interval", "IntervalSet"),
-    "series": ("BASE", "Metadata", "Series", "SeriesId", "Served", "Summary"),
-    "stages": (
-        "BatchTransform",
-        "Context",
-        "Duration",
-        "Load",
-        "PointTransform",
-        "Receipt",
-        "Reject",
-        "Sink",
-        "Source",
-        "Stage",
-        "Task",
-        "Traffic",
-        "Transform",
-    ),
-    "table": ("read",),
+    "model.event_types": ("EVENT_TYPES", "EventType", "event_type"),
+    "plugin.hookspecs": ("hookimpl",),
+    "model.interval": ("Interval", "IntervalSet"),
+    "model.series": ("BASE", "Metadata", "Series", "SeriesId", "Served", "Summary"),
+    "model.traffic": ("Traffic",),
+    "plugin.sink": ("Load", "Receipt", "Reject", "Sink", "Task"),
+    "plugin.source": ("Source",),
+    "plugin.stage": ("Context", "Duration", "Stage"),
+    "plugin.transform": ("BatchTransform", "PointTransform", "Transform"),
+    "client.table": ("read",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

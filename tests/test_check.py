@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from esmond_etl import Metadata, Series, config
+from esmond_etl import Metadata, Series
 from esmond_etl.cli.group import run
-from esmond_etl.series import Served, Summary
+from esmond_etl.model.series import Served, Summary
+from esmond_etl.pipeline import file as config
 
 GOLDEN = Path(__file__).parent / "golden" / "check"
 WRONG = sorted(GOLDEN.glob("*.toml"))
@@ -336,7 +337,7 @@ def test_warnings_do_not_stop_a_run(tmp_path: Path) -> None:
 
 
 def test_the_made_up_series_have_every_event_type_and_its_summaries(tmp_path: Path) -> None:
-    from esmond_etl import check
+    from esmond_etl.pipeline import checks as check
 
     path = tmp_path / "right.toml"
     path.write_text(with_source('summaries = ["all"]'))

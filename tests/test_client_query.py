@@ -14,7 +14,7 @@ from esmond_etl_archive import load
 
 from esmond_etl import ConfigError
 from esmond_etl.client.query import ApiConnect, ApiFilters, DataHistogram, DataPayload, DataPoint, EventType, Metadata, Summary
-from esmond_etl.errors import ContentError, RequestError, StatusError
+from esmond_etl.model.errors import ContentError, RequestError, StatusError
 
 TS = 1397075053
 SUBJECT = {

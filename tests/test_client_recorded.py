@@ -16,8 +16,8 @@ from esmond_etl.client.archive import Answer, Archive
 from esmond_etl.client.payload import DataPayload
 from esmond_etl.client.post import MetadataPost
 from esmond_etl.client.query import Metadata
-from esmond_etl.errors import StatusError
-from esmond_etl.event_types import URL_WORDS
+from esmond_etl.model.errors import StatusError
+from esmond_etl.model.event_types import URL_WORDS
 
 FILES = sorted((Path(__file__).parent / "conformance").glob("*.jsonl"))
 ROOT = "/esmond/perfsonar/archive/"

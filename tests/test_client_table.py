@@ -80,7 +80,7 @@ def test_the_parquet_sink_writes_the_same_columns() -> None:
     from esmond_etl_parquet.columns import SCHEMAS
     from esmond_etl_parquet.typed import TYPES
 
-    from esmond_etl.table import SUBJECT
+    from esmond_etl.client.table import SUBJECT
 
     for kind, schema in SCHEMAS.items():
         beside = [kind] if kind in TYPES else []  # what is opened beside `val`

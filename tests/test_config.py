@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from esmond_etl import ConfigError, Interval, config, toml_positions
-from esmond_etl.interval import LONGEST, parse_duration
+from esmond_etl import ConfigError, Interval
+from esmond_etl.model.interval import LONGEST, parse_duration
+from esmond_etl.pipeline import file as config
+from esmond_etl.pipeline import positions as toml_positions
 
 NOW = 1400000000  # 2014-05-13T16:53:20Z
 

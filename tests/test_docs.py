@@ -20,12 +20,13 @@ import click
 import pytest
 
 import esmond_etl
-from esmond_etl import config, hookspecs
-from esmond_etl.cases import Case
 from esmond_etl.cli import COMMANDS, group
 from esmond_etl.cli.plugins import explained_in_markdown
-from esmond_etl.registry import installed
-from esmond_etl.settings import Settings
+from esmond_etl.pipeline import file as config
+from esmond_etl.pipeline.settings import Settings
+from esmond_etl.pipeline.tests import Case
+from esmond_etl.plugin import hookspecs
+from esmond_etl.plugin.registry import installed
 from esmond_etl.testing import Environment
 
 DOCS = Path(__file__).parents[1] / "docs"

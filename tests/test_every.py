@@ -22,7 +22,7 @@ import requests
 from esmond_etl_archive.samples import START
 from prometheus_client.parser import text_string_to_metric_families
 
-from esmond_etl import ledger
+from esmond_etl.engine import ledger
 
 DAY = 86400
 SINK = '[[sink]]\ntype = "parquet"\npath = "{folder}/out"\n'

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esmond_etl import Batch, Metadata, Series
-from esmond_etl.histograms import STATISTICS, bucket_width, statistics
+from esmond_etl.model.histograms import STATISTICS, bucket_width, statistics
 
 RECORDED = Path(__file__).parent / "conformance" / "histogram.jsonl"
 DELAY = Series(Metadata("k"), "histogram-owdelay")

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esmond_etl import Interval, IntervalSet, LockedError, Metadata, Reject, Series, SeriesId
-from esmond_etl.errors import ConfigError
-from esmond_etl.ledger import Failure, Ledger, lock
+from esmond_etl.engine.ledger import Failure, Ledger, lock
+from esmond_etl.model.errors import ConfigError
 
 ONE, OTHER = SeriesId("k", "throughput"), SeriesId("k", "throughput", "average/86400")
 spans = st.tuples(st.integers(0, 40), st.integers(0, 40)).map(lambda pair: Interval(min(pair), max(pair) + 1))

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from esmond_etl import config
 from esmond_etl.cli.group import run
 from esmond_etl.cli.new import command
-from esmond_etl.registry import installed
+from esmond_etl.pipeline import file as config
+from esmond_etl.plugin.registry import installed
 from esmond_etl.testing import Environment
 
 ANSWERS = ("--source", "https://archive.example.net/", "--target", "https://target.example.net/", "--from", "2014-01-01")

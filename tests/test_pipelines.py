@@ -12,9 +12,9 @@ from typing import Any
 import esmond_etl_archive
 import pytest
 
-from esmond_etl import config
 from esmond_etl.cli import group
-from esmond_etl.interval import moment
+from esmond_etl.model.interval import moment
+from esmond_etl.pipeline import file as config
 
 FOLDER = Path(__file__).parents[1] / "pipelines"
 FILES = sorted(FOLDER.glob("*.toml"))

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esmond_etl import BASE, Interval, IntervalSet, Metadata, Series, Served, Task
-from esmond_etl.config import Pipeline
-from esmond_etl.ledger import Ledger
-from esmond_etl.plan import BYTES, LONGEST, Pace, Todo, cut, rest, shared, tasks, todo
-from esmond_etl.settings import Settings
+from esmond_etl.engine.ledger import Ledger
+from esmond_etl.engine.plan import BYTES, LONGEST, Pace, Todo, cut, rest, shared, tasks, todo
+from esmond_etl.pipeline.file import Pipeline
+from esmond_etl.pipeline.settings import Settings
 from esmond_etl.testing import CollectedSink, RecordedSource
 
 DAY = 86400

@@ -15,7 +15,7 @@ import pytest
 from esmond_etl import ArchiveError, Interval, Metadata, Series, StoppedError, Summary
 from esmond_etl.client.archive import Archive
 from esmond_etl.client.reading import Reader
-from esmond_etl.errors import ContentError, RequestError, StatusError
+from esmond_etl.model.errors import ContentError, RequestError, StatusError
 
 LIST = "/esmond/perfsonar/archive/"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from esmond_etl import Batch, Metadata, Series, cli
-from esmond_etl.config import load
+from esmond_etl.pipeline.file import load
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

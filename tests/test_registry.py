@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from esmond_etl.cli.group import run
-from esmond_etl.registry import installed, load_commands
+from esmond_etl.plugin.registry import installed, load_commands
 from esmond_etl.testing import Environment
 
 PROJECT = """

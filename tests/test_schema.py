@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from esmond_etl import Stage, config
+from esmond_etl import Stage
 from esmond_etl.cli.group import run
-from esmond_etl.registry import Registered, installed
-from esmond_etl.schema import schema
+from esmond_etl.pipeline import file as config
+from esmond_etl.pipeline.schema import schema
+from esmond_etl.plugin.registry import Registered, installed
 
 ROOT = Path(__file__).parents[1]
 WRONG = sorted((ROOT / "tests" / "golden" / "check").glob("*.toml"))
@@ -167,7 +168,7 @@ def test_a_stage_that_no_schema_can_describe_takes_anything() -> None:
         lock: type[Stage] | None = None
         thing: Any = None
 
-    from esmond_etl.registry import Registry
+    from esmond_etl.plugin.registry import Registry
 
     registry = Registry(
         {("source", "odd"): Registered("source", "odd", "x", Odd), ("sink", "odd"): Registered("sink", "odd", "x", Odd)}

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from esmond_etl import Batch, Metadata, Series
-from esmond_etl.batch import json_column, ts_column
-from esmond_etl.verify import Compared, Difference, compare
+from esmond_etl.engine.verify import Compared, Difference, compare
+from esmond_etl.model.batch import json_column, ts_column
 
 FAILURES, NUMBERS = Series(Metadata("k"), "failures"), Series(Metadata("k"), "throughput")
 

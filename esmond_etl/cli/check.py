@@ -15,12 +15,12 @@ import click
 
 from esmond_etl import cli
 from esmond_etl.cli import show
-from esmond_etl.errors import SinkError
+from esmond_etl.model.errors import SinkError
 
 if TYPE_CHECKING:
-    from esmond_etl.config import Pipeline
-    from esmond_etl.problems import Problem
-    from esmond_etl.stages import Context
+    from esmond_etl.pipeline.file import Pipeline
+    from esmond_etl.pipeline.problems import Problem
+    from esmond_etl.plugin.stage import Context
 
 _TOO_NARROW = "the source has nothing that the filters match: check `match`, `event_types`, `summaries` and `from`"
 _NONE_PASSES = "the transforms leave out every series"
@@ -42,7 +42,7 @@ def command(files: tuple[str, ...], connect: bool, as_json: bool) -> int:
     Exit codes: 0 if there are no errors, 2 if there are,
     1 if a source or a sink could not be connected to.
     """
-    from esmond_etl import config
+    from esmond_etl.pipeline import file as config
 
     inspected = [config.inspect(path) for path in files]
     pipelines = [pipeline for pipeline, _ in inspected if pipeline]
@@ -81,7 +81,7 @@ def _count(number: int, noun: str) -> str:
 
 def _same_ledger(pipelines: list[Pipeline]) -> Iterator[Problem]:
     """Two files that would keep what they have done in one ledger, and so undo each other's."""
-    from esmond_etl.problems import Problem
+    from esmond_etl.pipeline.problems import Problem
 
     seen: dict[Path, str] = {}
     for pipeline in pipelines:
@@ -117,7 +117,7 @@ def _stage(label: str, act: Callable[[], dict[str, str]]) -> dict[str, Any]:
 
 
 def _transforms(pipeline: Pipeline) -> Iterator[tuple[str, Any]]:
-    from esmond_etl.registry import installed_of
+    from esmond_etl.plugin.registry import installed_of
 
     names = {stage: name for name, stage in installed_of("transform").of("transform").items()}
     for index, stage in enumerate(pipeline.transforms):
@@ -131,7 +131,7 @@ def _opened(pipeline: Pipeline, stage: Any, stack: ExitStack) -> dict[str, str]:
 
 
 def _context(pipeline: Pipeline, source: Any = None) -> Context:
-    from esmond_etl.stages import Context
+    from esmond_etl.plugin.stage import Context
 
     return Context(pipeline.name, pipeline.settings.parallel, source=source, stop=threading.Event())
 
@@ -151,7 +151,7 @@ def _listed(pipeline: Pipeline, working: bool, series: list[Any], stack: ExitSta
 
 def _ends(pipeline: Pipeline, series: list[Any]) -> list[Any]:
     """The series that sinks would be given."""
-    from esmond_etl.check import becomes
+    from esmond_etl.pipeline.checks import becomes
 
     return [target for each in series if (target := becomes(each, pipeline.transforms))]
 

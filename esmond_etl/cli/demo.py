@@ -15,7 +15,7 @@ import click
 import esmond_etl
 from esmond_etl import cli
 from esmond_etl.cli import show
-from esmond_etl.errors import ConfigError, EsmondEtlError
+from esmond_etl.model.errors import ConfigError, EsmondEtlError
 
 #: Marks a folder as one that the demo made, and may make anew.
 MARK = ".esmond-etl-demo"
@@ -76,7 +76,7 @@ def _archives(directory: Path, days: int) -> Iterator[tuple[str, str]]:
 
 
 def _load(name: str) -> Any:
-    from esmond_etl import config
+    from esmond_etl.pipeline import file as config
 
     package = Path(esmond_etl.__file__).parent
     installed = package / "pipelines" / name
@@ -85,7 +85,7 @@ def _load(name: str) -> Any:
 
 def _run(pipeline: Any) -> Any:
     from esmond_etl.cli.run import stopping
-    from esmond_etl.run import run
+    from esmond_etl.engine.run import run
 
     with stopping() as stop, show.watching(pipeline.name) as watch:
         result = run(pipeline, watch, stop)
@@ -100,8 +100,8 @@ def _compare(pipeline: Any) -> dict[str, list[int]]:
     import threading
     import time
 
-    from esmond_etl.run import opened
-    from esmond_etl.verify import verify
+    from esmond_etl.engine.run import opened
+    from esmond_etl.engine.verify import verify
 
     rows: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     interval = pipeline.wanted(int(time.time()))

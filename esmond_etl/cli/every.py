@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from esmond_etl import cli, config
+from esmond_etl import cli
 from esmond_etl.cli import show
-from esmond_etl.errors import EsmondEtlError, StoppedError
+from esmond_etl.model.errors import EsmondEtlError, StoppedError
+from esmond_etl.pipeline import file as config
 
 if TYPE_CHECKING:
     from esmond_etl.cli.metrics import Metrics
-    from esmond_etl.config import Pipeline
-    from esmond_etl.run import Result
+    from esmond_etl.engine.run import Result
+    from esmond_etl.pipeline.file import Pipeline
 
 #: How long a signal may wait to be heeded between two runs, s.
 _ATTENTION = 0.1

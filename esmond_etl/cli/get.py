@@ -18,14 +18,14 @@ import click
 from esmond_etl import cli
 from esmond_etl.cli import selecting
 from esmond_etl.cli.printing import PRINTERS, Printer
-from esmond_etl.errors import ConfigError, EsmondEtlError
-from esmond_etl.event_types import EVENT_TYPES, URL_WORDS
-from esmond_etl.interval import Interval
+from esmond_etl.model.errors import ConfigError, EsmondEtlError
+from esmond_etl.model.event_types import EVENT_TYPES, URL_WORDS
+from esmond_etl.model.interval import Interval
 
 if TYPE_CHECKING:
-    from esmond_etl.batch import Batch
     from esmond_etl.client.reading import Reader
-    from esmond_etl.series import Series, Summary
+    from esmond_etl.model.batch import Batch
+    from esmond_etl.model.series import Series, Summary
 
 EPILOG = """\b
 Examples:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from esmond_etl import __version__, cli
-from esmond_etl.errors import ConfigError, EsmondEtlError, LockedError, PluginError
+from esmond_etl.model.errors import ConfigError, EsmondEtlError, LockedError, PluginError
 
 EPILOG = """\b
 Exit codes:
@@ -46,14 +46,14 @@ class Commands(click.Group):
 
 def _plugin_commands() -> dict[str, click.Command]:
     """The commands of plugins but for those that have the name of one of ours."""
-    from esmond_etl.registry import load_commands
+    from esmond_etl.plugin.registry import load_commands
 
     return {name: command for name, command in load_commands().of("command").items() if name not in cli.COMMANDS}
 
 
 def _hidden_command(name: str) -> click.Command | None:
     """The command of a plugin that is installed in some unusual way; says what is wrong with plugins if there is none."""
-    from esmond_etl.registry import installed
+    from esmond_etl.plugin.registry import installed
 
     registry = installed()
     command: click.Command | None = registry.of("command").get(name)

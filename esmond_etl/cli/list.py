@@ -11,10 +11,10 @@ import click
 from esmond_etl import cli
 from esmond_etl.cli import selecting
 from esmond_etl.cli.printing import PRINTERS
-from esmond_etl.interval import Interval, moment
+from esmond_etl.model.interval import Interval, moment
 
 if TYPE_CHECKING:
-    from esmond_etl.series import Metadata
+    from esmond_etl.model.series import Metadata
 
 #: Columns of a list of metadata, of its extended form, and of a list of endpoints.
 COLUMNS = ("source", "destination", "measurement_agent", "input_source", "input_destination", "tool_name")

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-from esmond_etl.config import Pipeline
-from esmond_etl.errors import ConfigError, PluginError
-from esmond_etl.ledger import Ledger
-from esmond_etl.run import Result
+from esmond_etl.engine.ledger import Ledger
+from esmond_etl.engine.run import Result
+from esmond_etl.model.errors import ConfigError, PluginError
+from esmond_etl.pipeline.file import Pipeline
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, start_http_server

@@ -10,7 +10,7 @@ import click
 
 from esmond_etl import cli
 from esmond_etl.cli import show
-from esmond_etl.errors import ConfigError
+from esmond_etl.model.errors import ConfigError
 
 
 @click.group(short_help=cli.COMMANDS["new"])
@@ -33,7 +33,7 @@ def pipeline(file: Path | None, **answers: str | None) -> int:
       esmond-etl new pipeline mirror.toml --source https://archive.example.net/ \\
           --sink parquet --target out/ --from 2014-01-01 --event-types all
     """
-    from esmond_etl import scaffold
+    from esmond_etl.pipeline import scaffold
 
     path = file or Path(_asked_for("File to write", "pipeline.toml", lambda answer: _refuse(Path(answer))))
     _refuse(path)
@@ -56,7 +56,7 @@ def pipeline(file: Path | None, **answers: str | None) -> int:
 )
 def plugin(name: str, directory: Path | None) -> int:
     """Write an installable plugin called NAME: a transform, a sink, and their tests, which pass as they are."""
-    from esmond_etl import scaffold
+    from esmond_etl.pipeline import scaffold
 
     folder = directory or Path(name)
     files = scaffold.plugin(name)
@@ -98,7 +98,7 @@ def _asked_for(text: str, default: str, check: Callable[[str], None]) -> str:
 
 def _answered(given: dict[str, str | None]) -> dict[str, str]:
     """What the options say, and for the others the answers to their questions."""
-    from esmond_etl import scaffold
+    from esmond_etl.pipeline import scaffold
 
     answers: dict[str, str] = {}
     for name in scaffold.QUESTIONS:
@@ -115,6 +115,6 @@ def _answered(given: dict[str, str | None]) -> dict[str, str]:
 
 
 def _check(name: str, answers: dict[str, str], answer: str) -> None:
-    from esmond_etl import scaffold
+    from esmond_etl.pipeline import scaffold
 
     scaffold.check(name, {**answers, name: answer})

@@ -34,9 +34,10 @@ def command(pipeline: str, as_json: bool, **options: Any) -> int:
 
 
 def _facts(path: str, from_: Any, to: Any, reload: bool) -> dict[str, Any]:
-    from esmond_etl import config, plan
-    from esmond_etl.interval import moment
-    from esmond_etl.run import opened
+    from esmond_etl.engine import plan
+    from esmond_etl.engine.run import opened
+    from esmond_etl.model.interval import moment
+    from esmond_etl.pipeline import file as config
 
     pipeline = config.load(path)
     now = int(time.time())

@@ -10,11 +10,11 @@ import click
 
 from esmond_etl import cli
 from esmond_etl.cli import show
-from esmond_etl.errors import ConfigError
-from esmond_etl.problems import nearest
+from esmond_etl.model.errors import ConfigError
+from esmond_etl.pipeline.problems import nearest
 
 if TYPE_CHECKING:
-    from esmond_etl.registry import Registered
+    from esmond_etl.plugin.registry import Registered
 
 _HEADINGS = {"source": "Sources", "transform": "Transforms", "sink": "Sinks", "command": "Commands"}
 
@@ -29,7 +29,7 @@ def command(name: str | None, as_json: bool) -> int:
 
     A plugin that does not work is named with the reason, and the exit code is 1.
     """
-    from esmond_etl.registry import installed
+    from esmond_etl.plugin.registry import installed
 
     registry = installed()
     problems = registry.problems
@@ -115,7 +115,7 @@ def _example(thing: Any) -> str:
 
 
 def _schema(thing: Any) -> dict[str, Any]:
-    from esmond_etl.stages import options
+    from esmond_etl.plugin.stage import options
 
     try:
         return options(thing)
@@ -136,7 +136,7 @@ def _options(schema: dict[str, Any]) -> list[tuple[str, str, str]]:
 def _written(value: Any, option: dict[str, Any]) -> str:
     import json
 
-    from esmond_etl.interval import format_duration
+    from esmond_etl.model.interval import format_duration
 
     if "duration" in kind_of(option, {}) and isinstance(value, int):
         return f'"{format_duration(value)}"'

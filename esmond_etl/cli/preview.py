@@ -37,10 +37,10 @@ def command(pipeline: str, count: int, most: int, as_json: bool, **options: Any)
 
 
 def _rows(path: str, count: int, most: int, from_: Any, to: Any) -> Iterator[dict[str, Any]]:
-    from esmond_etl import config
-    from esmond_etl.interval import moment
-    from esmond_etl.run import opened
-    from esmond_etl.stages import Task
+    from esmond_etl.engine.run import opened
+    from esmond_etl.model.interval import moment
+    from esmond_etl.pipeline import file as config
+    from esmond_etl.plugin.sink import Task
 
     pipeline = config.load(path)
     interval = pipeline.wanted(int(time.time()), from_, to)

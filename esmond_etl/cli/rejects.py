@@ -20,7 +20,8 @@ from esmond_etl.cli import show
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a datapoint; all of them.")
 def command(pipeline: str, retry: bool, drop: bool, most: int, as_json: bool) -> int:
     """List the datapoints of PIPELINE that a sink would not take, and why; ends with 1 if there are any."""
-    from esmond_etl import config, ledger
+    from esmond_etl.engine import ledger
+    from esmond_etl.pipeline import file as config
 
     loaded = config.load(pipeline)
     if retry and drop:
@@ -56,7 +57,7 @@ def _list(name: str, ledger: Any, most: int, as_json: bool) -> int:
 
 
 def _row(each: Any) -> tuple[Any, ...]:
-    from esmond_etl.interval import moment
+    from esmond_etl.model.interval import moment
 
     return each.sink, str(each.series), moment(each.ts), each.val if len(each.val) <= 40 else each.val[:37] + "...", each.reason
 
@@ -64,9 +65,9 @@ def _row(each: Any) -> tuple[Any, ...]:
 def _retry(pipeline: Any) -> None:
     """Take the windows of all rejected datapoints off what is done, and run."""
     from esmond_etl.cli.run import stopping
-    from esmond_etl.interval import Interval, floor
-    from esmond_etl.ledger import Ledger
-    from esmond_etl.run import run
+    from esmond_etl.engine.ledger import Ledger
+    from esmond_etl.engine.run import run
+    from esmond_etl.model.interval import Interval, floor
 
     window = pipeline.settings.window
     ledger = Ledger(pipeline.ledger_path)

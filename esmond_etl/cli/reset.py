@@ -18,9 +18,10 @@ from esmond_etl import cli
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(pipeline: str, from_: Any, to: Any, names: tuple[str, ...], yes: bool) -> int:
     """Forget what PIPELINE has moved, so that the next run delivers it again. What its sinks hold stays as it is."""
-    from esmond_etl import config, ledger
-    from esmond_etl.interval import Interval
-    from esmond_etl.series import SeriesId
+    from esmond_etl.engine import ledger
+    from esmond_etl.model.interval import Interval
+    from esmond_etl.model.series import SeriesId
+    from esmond_etl.pipeline import file as config
 
     loaded = config.load(pipeline)
     interval = None if from_ is None and to is None else Interval(*loaded.wanted(int(time.time()), from_, to))

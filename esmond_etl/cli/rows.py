@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import pyarrow.compute as pc
 
-from esmond_etl.batch import Batch
-from esmond_etl.errors import ContentError
-from esmond_etl.series import Series
+from esmond_etl.model.batch import Batch
+from esmond_etl.model.errors import ContentError
+from esmond_etl.model.series import Series
 
 Row = tuple[Any, ...]
 

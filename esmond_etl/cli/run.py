@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from esmond_etl import cli, profile
+from esmond_etl import cli
 from esmond_etl.cli import show
-from esmond_etl.interval import parse_duration
+from esmond_etl.model import profile
+from esmond_etl.model.interval import parse_duration
 
 if TYPE_CHECKING:
-    from esmond_etl.run import Result
+    from esmond_etl.engine.run import Result
 
 
 def _duration(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
@@ -75,18 +76,18 @@ def command(
         raise click.UsageError("--metrics-port goes with --every: a single run is over before Prometheus asks")
     if is_profiled and every:
         raise click.UsageError("--profile is for a single run: leave out --every")
-    from esmond_etl import memory
+    from esmond_etl.engine import allocator as memory
 
     memory.stay_small()
     if options["executor"] == "processes":
-        from esmond_etl import shard
+        from esmond_etl.engine import processes as shard
 
         shard.prepare()
     if every:
         return _again_and_again(pipelines, every, metrics_port, **options)
     with stopping() as stop:
         with memory.loading():
-            from esmond_etl import config
+            from esmond_etl.pipeline import file as config
 
             loaded = [config.load(path) for path in pipelines]
         codes = [_run(pipeline, stop, as_json, quiet, is_profiled, **options) for pipeline in loaded if not stop.is_set()]
@@ -94,7 +95,7 @@ def command(
 
 
 def _again_and_again(pipelines: tuple[str, ...], every: int, metrics_port: int | None, **options: Any) -> int:
-    from esmond_etl import memory
+    from esmond_etl.engine import allocator as memory
 
     with memory.loading():
         from esmond_etl.cli.every import keep_going
@@ -125,7 +126,7 @@ def _run(pipeline: Any, stop: threading.Event, as_json: bool, quiet: bool, is_pr
 def _moved(
     pipeline: Any, stop: threading.Event, quiet: bool, from_: Any, to: Any, reload: bool, executor: str, processes: int
 ) -> Result:
-    from esmond_etl.run import run
+    from esmond_etl.engine.run import run
 
     with show.watching(pipeline.name, quiet) as watch:
         return run(pipeline, watch, stop, from_, to, reload, processes if executor == "processes" else 0)

@@ -24,8 +24,8 @@ def command(output: Path | None) -> int:
     """
     import json
 
-    from esmond_etl.registry import installed
-    from esmond_etl.schema import schema
+    from esmond_etl.pipeline.schema import schema
+    from esmond_etl.plugin.registry import installed
 
     registry = installed()
     made = schema(registry)

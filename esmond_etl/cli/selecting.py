@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 import click
 
 from esmond_etl.cli.printing import OLD_NAMES, PRINTERS
-from esmond_etl.errors import ConfigError
-from esmond_etl.interval import parse_moment
+from esmond_etl.model.errors import ConfigError
+from esmond_etl.model.interval import parse_moment
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

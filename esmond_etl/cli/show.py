@@ -11,15 +11,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from esmond_etl.errors import ConfigError
-from esmond_etl.interval import format_duration
+from esmond_etl.model.errors import ConfigError
+from esmond_etl.model.interval import format_duration
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from esmond_etl.config import Pipeline
-    from esmond_etl.move import Outcome
-    from esmond_etl.run import Result
+    from esmond_etl.engine.move import Outcome
+    from esmond_etl.engine.run import Result
+    from esmond_etl.pipeline.file import Pipeline
 
 #: A plain progress line is printed so often at most, s.
 EVERY = 10

@@ -42,14 +42,14 @@ def _row(row: dict[str, Any]) -> tuple[Any, ...]:
 
 def show_moment(ts: int) -> str:
     """Unix time for people."""
-    from esmond_etl.interval import moment
+    from esmond_etl.model.interval import moment
 
     return moment(ts)
 
 
 def _facts(path: str) -> dict[str, Any]:
-    from esmond_etl import config
-    from esmond_etl.ledger import Ledger
+    from esmond_etl.engine.ledger import Ledger
+    from esmond_etl.pipeline import file as config
 
     pipeline = config.load(path)
     ledger = Ledger(pipeline.ledger_path)
@@ -75,7 +75,7 @@ def _keys(memory: Any) -> dict[str, str]:
 
 
 def _series(ledger: Any, wanted: Any) -> Any:
-    from esmond_etl.interval import IntervalSet
+    from esmond_etl.model.interval import IntervalSet
 
     subjects, failures = ledger.subjects(), ledger.failures()
     done = dict(ledger.all_done())

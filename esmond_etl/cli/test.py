@@ -10,7 +10,7 @@ from esmond_etl import cli
 from esmond_etl.cli import show
 
 if TYPE_CHECKING:
-    from esmond_etl.cases import Verdict
+    from esmond_etl.pipeline.tests import Verdict
 
 
 @click.command(short_help=cli.COMMANDS["test"])
@@ -32,7 +32,8 @@ def command(files: tuple[str, ...], as_json: bool) -> int:
     \b
     Exit codes: 0 if all tests pass, 1 if one does not, 2 if a file is wrong.
     """
-    from esmond_etl import cases, config
+    from esmond_etl.pipeline import file as config
+    from esmond_etl.pipeline import tests as cases
 
     pipelines = [config.load(path) for path in files]
     went = {each.file: list(cases.run(each.tests, each.transforms, each.name)) for each in pipelines}

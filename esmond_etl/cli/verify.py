@@ -22,9 +22,9 @@ def command(pipeline: str, from_: Any, to: Any, as_json: bool) -> int:
 
     Ends with 0 if all of it is the same, else with 1, and prints what differs: missing, extra and different datapoints.
     """
-    from esmond_etl import config
-    from esmond_etl.run import opened
-    from esmond_etl.verify import verify
+    from esmond_etl.engine.run import opened
+    from esmond_etl.engine.verify import verify
+    from esmond_etl.pipeline import file as config
 
     loaded = config.load(pipeline)
     interval = loaded.wanted(int(time.time()), from_, to)
@@ -62,7 +62,7 @@ def _facts(each: Any) -> dict[str, Any]:
 
 
 def _print(differing: list[Any]) -> None:
-    from esmond_etl.interval import moment
+    from esmond_etl.model.interval import moment
 
     for each in differing:
         counts = ", ".join(f"{getattr(each, kind):,} {kind}" for kind in ("missing", "extra", "different") if getattr(each, kind))

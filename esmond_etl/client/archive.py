@@ -26,10 +26,10 @@ from urllib3.exceptions import (
 )
 from urllib3.util.retry import Retry
 
-from esmond_etl import profile
 from esmond_etl.client import wire
-from esmond_etl.errors import ArchiveError, ConfigError, ContentError, RequestError, StatusError, StoppedError
-from esmond_etl.stages import Traffic
+from esmond_etl.model import profile
+from esmond_etl.model.errors import ArchiveError, ConfigError, ContentError, RequestError, StatusError, StoppedError
+from esmond_etl.model.traffic import Traffic
 
 T = TypeVar("T")
 

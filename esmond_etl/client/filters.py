@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, SupportsInt
 
-from esmond_etl.errors import ConfigError
-from esmond_etl.interval import Interval, moment, parse_duration, parse_moment
+from esmond_etl.model.errors import ConfigError
+from esmond_etl.model.interval import Interval, moment, parse_duration, parse_moment
 
 #: Event types that elmond cannot filter a list by: it answers 500. They are looked for in the list itself.
 NO_FILTER: Final = frozenset({"failures", "packet-trace-multi"})

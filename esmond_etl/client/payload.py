@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from esmond_etl.batch import JSON_TEXT, NUMBER, OPENED, TS, Batch
-from esmond_etl.errors import ContentError
-from esmond_etl.event_types import event_type
-from esmond_etl.series import Series
+from esmond_etl.model.batch import JSON_TEXT, NUMBER, OPENED, TS, Batch
+from esmond_etl.model.errors import ContentError
+from esmond_etl.model.event_types import event_type
+from esmond_etl.model.series import Series
 
 _LAST: Final = datetime(9999, 12, 29, 23, 59, 59)
 _LAST_EPOCH: Final = int(_LAST.replace(tzinfo=UTC).timestamp())

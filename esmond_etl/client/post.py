@@ -25,10 +25,10 @@ import msgspec
 from esmond_etl.client import wire
 from esmond_etl.client.filters import ApiFilters
 from esmond_etl.client.query import Metadata, connect
-from esmond_etl.errors import ArchiveError, EsmondEtlError, StatusError
-from esmond_etl.event_types import event_type as known
-from esmond_etl.series import MADE_UP
-from esmond_etl.series import Metadata as Listed
+from esmond_etl.model.errors import ArchiveError, EsmondEtlError, StatusError
+from esmond_etl.model.event_types import event_type as known
+from esmond_etl.model.series import MADE_UP
+from esmond_etl.model.series import Metadata as Listed
 
 __all__ = [
     "EventTypeBulkPost",

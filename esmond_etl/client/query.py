@@ -16,15 +16,15 @@ from collections.abc import Iterator, Mapping
 from pprint import pformat
 from typing import Any
 
-from esmond_etl.batch import Batch
 from esmond_etl.client.archive import Archive
 from esmond_etl.client.filters import ApiFilters
 from esmond_etl.client.payload import DataHistogram, DataPayload, DataPoint, DataPoints, data_type
 from esmond_etl.client.reading import Reader
 from esmond_etl.client.selection import window
-from esmond_etl.series import BASE, Series
-from esmond_etl.series import Metadata as Listed
-from esmond_etl.series import Summary as SummaryId
+from esmond_etl.model.batch import Batch
+from esmond_etl.model.series import BASE, Series
+from esmond_etl.model.series import Metadata as Listed
+from esmond_etl.model.series import Summary as SummaryId
 
 __all__ = [
     "ApiConnect",

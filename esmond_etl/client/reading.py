@@ -9,12 +9,12 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl.batch import Batch
 from esmond_etl.client import wire
 from esmond_etl.client.archive import Archive
-from esmond_etl.errors import ArchiveError, ContentError, RequestError, StatusError
-from esmond_etl.interval import Interval
-from esmond_etl.series import Metadata, Series
+from esmond_etl.model.batch import Batch
+from esmond_etl.model.errors import ArchiveError, ContentError, RequestError, StatusError
+from esmond_etl.model.interval import Interval
+from esmond_etl.model.series import Metadata, Series
 
 #: Metadata a page of a list: what elmond gives at most when it is not asked for more.
 LIST_PAGE: Final = 1000

@@ -9,9 +9,9 @@ from typing import Any
 
 from esmond_etl.client.filters import FOREVER, listing
 from esmond_etl.client.reading import Reader, is_elmond
-from esmond_etl.errors import ConfigError
-from esmond_etl.interval import Interval
-from esmond_etl.series import BASE, Metadata, Series, Summary
+from esmond_etl.model.errors import ConfigError
+from esmond_etl.model.interval import Interval
+from esmond_etl.model.series import BASE, Metadata, Series, Summary
 
 #: Further than this after now elmond is not asked for data, s: it is read in steps of time.
 AHEAD = 86400

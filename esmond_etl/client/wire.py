@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from esmond_etl.batch import Batch, json_column, nullable_number_column, number_column, ts_column
-from esmond_etl.interval import Interval
-from esmond_etl.series import Metadata, Series
+from esmond_etl.model.batch import Batch, json_column, nullable_number_column, number_column, ts_column
+from esmond_etl.model.interval import Interval
+from esmond_etl.model.series import Metadata, Series
 
 
 class _Number(msgspec.Struct, gc=False):

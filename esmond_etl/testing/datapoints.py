@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
-from esmond_etl.batch import Batch, DataPoint
-from esmond_etl.interval import Interval
-from esmond_etl.series import Metadata, Series, Served, Summary
-from esmond_etl.stages import Context, Load, Receipt, Sink, Task, Transform
+from esmond_etl.model.batch import Batch, DataPoint
+from esmond_etl.model.interval import Interval
+from esmond_etl.model.series import Metadata, Series, Served, Summary
+from esmond_etl.plugin.sink import Load, Receipt, Sink, Task
+from esmond_etl.plugin.stage import Context
+from esmond_etl.plugin.transform import Transform
 
 DAY: Final = 86400
 START: Final = 1388534400  #: 2014-01-01

@@ -8,11 +8,12 @@ from typing import Any, Final
 
 from pydantic import Field, PrivateAttr
 
-from esmond_etl.batch import Batch, DataPoint
-from esmond_etl.errors import SinkError, SourceError
-from esmond_etl.interval import Interval
-from esmond_etl.series import Series, SeriesId
-from esmond_etl.stages import Load, Receipt, Sink, Source, Task
+from esmond_etl.model.batch import Batch, DataPoint
+from esmond_etl.model.errors import SinkError, SourceError
+from esmond_etl.model.interval import Interval
+from esmond_etl.model.series import Series, SeriesId
+from esmond_etl.plugin.sink import Load, Receipt, Sink, Task
+from esmond_etl.plugin.source import Source
 from esmond_etl.testing.datapoints import points_of
 
 

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from esmond_etl.batch import DataPoint
-from esmond_etl.errors import SinkError
-from esmond_etl.interval import Interval
-from esmond_etl.series import Series
-from esmond_etl.stages import Context, Load, Sink, Task
+from esmond_etl.model.batch import DataPoint
+from esmond_etl.model.errors import SinkError
+from esmond_etl.model.interval import Interval
+from esmond_etl.model.series import Series
+from esmond_etl.plugin.sink import Load, Sink, Task
+from esmond_etl.plugin.stage import Context
 from esmond_etl.testing.crash import in_child, kill, watched
 from esmond_etl.testing.datapoints import DAY, START, Points, deliver, points_of, series, skip, write
 from esmond_etl.testing.recorded import RecordedSource

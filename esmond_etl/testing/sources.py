@@ -10,11 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
-from esmond_etl.batch import DataPoint
-from esmond_etl.errors import EsmondEtlError
-from esmond_etl.interval import Interval
-from esmond_etl.series import Series
-from esmond_etl.stages import Context, Source
+from esmond_etl.model.batch import DataPoint
+from esmond_etl.model.errors import EsmondEtlError
+from esmond_etl.model.interval import Interval
+from esmond_etl.model.series import Series
+from esmond_etl.plugin.source import Source
+from esmond_etl.plugin.stage import Context
 from esmond_etl.testing.datapoints import DAY, Points, points_of, skip
 
 

@@ -13,7 +13,7 @@ from pydantic import PrivateAttr
 from esmond_etl import BASE, Batch, Context, Interval, Load, Metadata, Series, Sink, SinkError, Source, Task
 from esmond_etl.client import wire
 from esmond_etl.client.reading import Reader
-from esmond_etl.errors import ArchiveError, StatusError
+from esmond_etl.model.errors import ArchiveError, StatusError
 from esmond_etl_esmond.connection import Connection
 from esmond_etl_esmond.load import EsmondLoad
 from esmond_etl_esmond.target import Target

@@ -19,7 +19,7 @@ import msgspec
 from esmond_etl import BASE, Interval, IntervalSet, Metadata, StoppedError
 from esmond_etl.client import wire
 from esmond_etl.client.archive import LONGEST_WAIT, PASSING, Archive
-from esmond_etl.errors import ArchiveError, ContentError, StatusError
+from esmond_etl.model.errors import ArchiveError, ContentError, StatusError
 from esmond_etl_esmond.summing import Verdict
 
 #: Metadata of the target that are remembered, the last ones used.

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esmond_etl import JSON_TEXT, NUMBER
-from esmond_etl.batch import nullable_number_column, text_column
-from esmond_etl.sameness import same_value
+from esmond_etl.model.batch import nullable_number_column, text_column
+from esmond_etl.model.equality import same_value
 from esmond_etl_esmond.fractions import simplest
 
 #: An archive keeps a float as `int(v * 10000)`.

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esmond_etl import JSON_TEXT, NUMBER, Batch
-from esmond_etl.batch import number_column, text_column, ts_column
-from esmond_etl.histograms import bucket_width, statistics
+from esmond_etl.model.batch import number_column, text_column, ts_column
+from esmond_etl.model.histograms import bucket_width, statistics
 from esmond_etl_influxdb import values
 
 #: A field -> the statistic that it holds, by the name that archives give it.

@@ -11,7 +11,7 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_valid
 from urllib3.util import parse_url
 
 from esmond_etl import Batch, Context, Duration, Interval, Load, PluginError, Series, Sink, Task, Traffic
-from esmond_etl.histograms import bucket_width
+from esmond_etl.model.histograms import bucket_width
 from esmond_etl_influxdb import fields, lines, reading
 from esmond_etl_influxdb.fields import Points
 from esmond_etl_influxdb.load import InfluxDBLoad

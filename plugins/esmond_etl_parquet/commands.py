@@ -39,7 +39,8 @@ def _paths(place: str) -> Iterator[str]:
     if not place.endswith(".toml"):
         yield place
         return
-    from esmond_etl import ConfigError, config
+    from esmond_etl import ConfigError
+    from esmond_etl.pipeline import file as config
     from esmond_etl_parquet.sink import ParquetSink
 
     paths = [sink.path for sink in config.load(place).sinks if isinstance(sink, ParquetSink)]

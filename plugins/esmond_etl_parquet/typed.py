@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from esmond_etl import Metadata, Series
-from esmond_etl.batch import json_column, number_column
-from esmond_etl.histograms import bucket_width
+from esmond_etl.model.batch import json_column, number_column
+from esmond_etl.model.histograms import bucket_width
 
 #: Which columns there are; the name is also that of the column.
 Typed = Literal["delays", "hops", "traces", "intervals", "streams"]

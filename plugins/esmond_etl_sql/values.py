@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esmond_etl import JSON_TEXT, NUMBER, Batch, Reject
-from esmond_etl.batch import json_column
+from esmond_etl.model.batch import json_column
 
 #: Which table a value belongs in.
 Kind = Literal["number", "json"]

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esmond_etl import Batch
-from esmond_etl.interval import floor
+from esmond_etl.model.interval import floor
 
 
 def bucket_starts(ts: pa.Array, period: int) -> pa.Array:

@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from esmond_etl import Batch, BatchTransform, Series, SourceError, Summary
-from esmond_etl.batch import json_column
-from esmond_etl.histograms import MILLISECOND, STATISTICS, bucket_width, statistics
+from esmond_etl.model.batch import json_column
+from esmond_etl.model.histograms import MILLISECOND, STATISTICS, bucket_width, statistics
 from esmond_etl_transforms.fields import with_field
 from esmond_etl_transforms.opening import opened
 

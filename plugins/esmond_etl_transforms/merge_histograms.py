@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 from pydantic import Field
 
 from esmond_etl import Batch, Duration, Series, Summary, Transform
-from esmond_etl.batch import json_column, ts_column
-from esmond_etl.histograms import entries
+from esmond_etl.model.batch import json_column, ts_column
+from esmond_etl.model.histograms import entries
 from esmond_etl_transforms.buckets import bucket_starts, whole_buckets
 from esmond_etl_transforms.opening import opened
 

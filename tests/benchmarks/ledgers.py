@@ -9,9 +9,9 @@ import sys
 import threading
 import time
 
-from esmond_etl import config
-from esmond_etl.interval import Interval
-from esmond_etl.run import opened
+from esmond_etl.engine.run import opened
+from esmond_etl.model.interval import Interval
+from esmond_etl.pipeline import file as config
 
 DAY = 86400
 

@@ -12,10 +12,11 @@ import time
 from pathlib import Path
 from unittest.mock import patch
 
-from esmond_etl import config
-from esmond_etl.move import Mover, Outcome
-from esmond_etl.run import Result, run
-from esmond_etl.stages import Context, Task
+from esmond_etl.engine.move import Mover, Outcome
+from esmond_etl.engine.run import Result, run
+from esmond_etl.pipeline import file as config
+from esmond_etl.plugin.sink import Task
+from esmond_etl.plugin.stage import Context
 
 
 def resident(what: str = "VmRSS") -> float:

@@ -7,7 +7,7 @@ import pytest
 from esmond_etl_esmond.sink import EsmondSink
 
 from esmond_etl import Context, Sink
-from esmond_etl.ledger import Ledger
+from esmond_etl.engine.ledger import Ledger
 from esmond_etl.testing import SinkSuite
 
 

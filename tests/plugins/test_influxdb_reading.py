@@ -13,7 +13,7 @@ from esmond_etl_influxdb import reading
 from esmond_etl_influxdb.sink import InfluxDBSink
 
 from esmond_etl import Batch, Context, DataPoint, Interval, Metadata, Series, SinkError, Summary
-from esmond_etl.verify import Compared, compare
+from esmond_etl.engine.verify import Compared, compare
 
 SPAN = Interval(1397001600, 1397088000)
 TRACES = Series(Metadata('k"${x}'), "packet-trace")

@@ -23,8 +23,8 @@ import requests
 from esmond_etl_influxdb.sink import InfluxDBSink
 
 from esmond_etl import Batch, Context, Interval, Metadata, Receipt, Series, SinkError, Summary, Task
+from esmond_etl.engine.verify import Compared, compare
 from esmond_etl.testing import SinkSuite
-from esmond_etl.verify import Compared, compare
 
 START = 1380000000  # in 2013, as most of what old archives hold
 SPAN = Interval(START - 86400, START + 30 * 86400)

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esmond_etl import JSON_TEXT, Batch, Context, Interval, Series, SinkError, SourceError, Task
-from esmond_etl.batch import json_column, number_column, ts_column
+from esmond_etl.model.batch import json_column, number_column, ts_column
 from esmond_etl.testing import DAY, START, deliver, points_of, series
 
 ONE_DAY = Interval(START, START + DAY)
@@ -324,7 +324,7 @@ MEMORY = """
 import resource, sys
 from array import array
 from esmond_etl import Batch, Context, Interval, Task
-from esmond_etl.batch import json_column, number_column, ts_column
+from esmond_etl.model.batch import json_column, number_column, ts_column
 from esmond_etl.testing import DAY, START, series
 from esmond_etl_parquet.sink import ParquetSink
 

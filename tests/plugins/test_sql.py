@@ -24,7 +24,8 @@ from esmond_etl_sql import urls
 from esmond_etl_sql.sink import SQLSink
 from pydantic import ValidationError
 
-from esmond_etl import Batch, Context, Interval, Metadata, Reject, Series, SinkError, StoppedError, Task, config
+from esmond_etl import Batch, Context, Interval, Metadata, Reject, Series, SinkError, StoppedError, Task
+from esmond_etl.pipeline import file as config
 from esmond_etl.testing import DAY, START, Points, deliver, points_of, series
 
 TIME = Interval(START, START + DAY)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esmond_etl import Batch, ConfigError, Metadata, Series, SourceError, Summary, Transform
-from esmond_etl.histograms import STATISTICS
+from esmond_etl.model.histograms import STATISTICS
 
 RECORDED = Path(__file__).parents[1] / "conformance" / "histogram.jsonl"
 

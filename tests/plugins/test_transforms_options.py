@@ -7,7 +7,7 @@ import pytest
 from esmond_etl_transforms import esmond_etl_transforms
 
 from esmond_etl import Batch, Transform
-from esmond_etl.config import load
+from esmond_etl.pipeline.file import load
 from esmond_etl.testing import series
 
 TRANSFORMS = esmond_etl_transforms()

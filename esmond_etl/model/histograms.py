@@ -17,8 +17,8 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl.batch import number_column
-from esmond_etl.series import Series
+from esmond_etl.model.batch import number_column
+from esmond_etl.model.series import Series
 
 #: Every statistic, by the name that it has in an archive's answers.
 STATISTICS: Final = (

@@ -11,11 +11,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
-from esmond_etl.batch import Batch, DataPoint
-from esmond_etl.interval import moment, parse_moment
-from esmond_etl.series import SUBJECT_FIELDS, Metadata, Series, Served, Summary
-from esmond_etl.settings import Moment
-from esmond_etl.stages import Context, Transform
+from esmond_etl.model.batch import Batch, DataPoint
+from esmond_etl.model.interval import moment, parse_moment
+from esmond_etl.model.series import SUBJECT_FIELDS, Metadata, Series, Served, Summary
+from esmond_etl.pipeline.settings import Moment
+from esmond_etl.plugin.stage import Context
+from esmond_etl.plugin.transform import Transform
 
 _POINT = {"type": "array", "prefixItems": [{"type": ["string", "integer"]}, {}], "minItems": 2, "maxItems": 2}
 

@@ -11,7 +11,9 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
-    from esmond_etl.stages import Sink, Source, Transform
+    from esmond_etl.plugin.sink import Sink
+    from esmond_etl.plugin.source import Source
+    from esmond_etl.plugin.transform import Transform
 
 hookspec = pluggy.HookspecMarker("esmond_etl")
 hookimpl = pluggy.HookimplMarker("esmond_etl")

@@ -14,13 +14,13 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl.batch import TS, Batch
-from esmond_etl.errors import EsmondEtlError
-from esmond_etl.interval import Interval
-from esmond_etl.move import Mover
-from esmond_etl.sameness import same_value
-from esmond_etl.series import Series, SeriesId
-from esmond_etl.stages import Sink, Task
+from esmond_etl.engine.move import Mover
+from esmond_etl.model.batch import TS, Batch
+from esmond_etl.model.equality import same_value
+from esmond_etl.model.errors import EsmondEtlError
+from esmond_etl.model.interval import Interval
+from esmond_etl.model.series import Series, SeriesId
+from esmond_etl.plugin.sink import Sink, Task
 
 #: So many differences of a series are shown; all are counted.
 SHOWN = 5

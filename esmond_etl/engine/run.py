@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from esmond_etl import ledger as ledgers
-from esmond_etl import plan, profile
-from esmond_etl.config import Pipeline
-from esmond_etl.interval import Interval, IntervalSet, floor
-from esmond_etl.ledger import Ledger
-from esmond_etl.move import Mover, Outcome
-from esmond_etl.series import Series, SeriesId
-from esmond_etl.stages import Task
+from esmond_etl.engine import ledger as ledgers
+from esmond_etl.engine import plan
+from esmond_etl.engine.ledger import Ledger
+from esmond_etl.engine.move import Mover, Outcome
+from esmond_etl.model import profile
+from esmond_etl.model.interval import Interval, IntervalSet, floor
+from esmond_etl.model.series import Series, SeriesId
+from esmond_etl.pipeline.file import Pipeline
+from esmond_etl.plugin.sink import Task
 
 #: A series that has failed in so many tasks is left to the next run.
 GIVEN_UP = 2
@@ -175,7 +176,7 @@ def _executor(pipeline: Pipeline, mover: Mover, processes: int, stop: threading.
         with ThreadPoolExecutor(pipeline.settings.parallel, "task") as executor:
             yield executor, mover.move
         return
-    from esmond_etl import shard
+    from esmond_etl.engine import processes as shard
 
     with shard.executor(pipeline, processes, stop) as executor:
         yield executor, shard.move

@@ -14,11 +14,11 @@ from string import Template
 from textwrap import dedent
 from typing import Any, Final
 
-from esmond_etl import config
-from esmond_etl.errors import ConfigError
-from esmond_etl.problems import Problem, nearest
-from esmond_etl.registry import installed, plugins
-from esmond_etl.stages import Sink
+from esmond_etl.model.errors import ConfigError
+from esmond_etl.pipeline import file as config
+from esmond_etl.pipeline.problems import Problem, nearest
+from esmond_etl.plugin.registry import installed, plugins
+from esmond_etl.plugin.sink import Sink
 
 #: The answers that a pipeline is made of, in the order in which they are asked for.
 QUESTIONS: Final = ("source", "sink", "target", "from_", "event_types")
@@ -176,7 +176,7 @@ def plugin(name: str) -> dict[str, str]:
 
 
 def _template(path: str) -> Template:
-    return Template(files("esmond_etl").joinpath("templates", f"{path}.txt").read_text(encoding="utf-8"))
+    return Template(files("esmond_etl.pipeline").joinpath("templates", f"{path}.txt").read_text(encoding="utf-8"))
 
 
 def _toml(value: Any) -> str:

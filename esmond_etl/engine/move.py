@@ -9,15 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from esmond_etl import profile
-from esmond_etl.batch import Batch
-from esmond_etl.config import Pipeline
-from esmond_etl.errors import EsmondEtlError, SourceError, StoppedError
-from esmond_etl.interval import Interval
-from esmond_etl.ledger import Ledger
-from esmond_etl.plan import BYTES
-from esmond_etl.series import Series, SeriesId
-from esmond_etl.stages import Context, Load, Receipt, Task, Transform
+from esmond_etl.engine.ledger import Ledger
+from esmond_etl.engine.plan import BYTES
+from esmond_etl.model import profile
+from esmond_etl.model.batch import Batch
+from esmond_etl.model.errors import EsmondEtlError, SourceError, StoppedError
+from esmond_etl.model.interval import Interval
+from esmond_etl.model.series import Series, SeriesId
+from esmond_etl.pipeline.file import Pipeline
+from esmond_etl.plugin.sink import Load, Receipt, Task
+from esmond_etl.plugin.stage import Context
+from esmond_etl.plugin.transform import Transform
 
 #: Once a task holds so many bytes of columns, no further metadata is begun, unless it is one window: smaller tasks do the others.
 FULL = 4 * BYTES

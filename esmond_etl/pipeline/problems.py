@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final, NamedTuple
 
-from esmond_etl.toml_positions import Path, Position
+from esmond_etl.pipeline.positions import Path, Position
 
 
 class Mistake(NamedTuple):

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from esmond_etl.event_types import URL_WORDS, event_type, holds_numbers
+from esmond_etl.model.event_types import URL_WORDS, event_type, holds_numbers
 
 #: The fields of a subject; every other field of metadata is a free-form parameter.
 SUBJECT_FIELDS = ("source", "destination", "measurement-agent", "tool-name", "input-source", "input-destination")

@@ -15,14 +15,18 @@ from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError, create_model
 
-from esmond_etl import check, toml_positions
-from esmond_etl.cases import Case
-from esmond_etl.errors import ConfigError
-from esmond_etl.interval import DURATION_PATTERN, Interval, ceil, floor, parse_moment
-from esmond_etl.problems import Mistake, Problem, in_words, json_types, keys_of, nearest, nouns, value_at, where
-from esmond_etl.registry import Kind, Registry, installed_of, ours
-from esmond_etl.settings import Settings
-from esmond_etl.stages import Sink, Source, Transform, options
+from esmond_etl.model.errors import ConfigError
+from esmond_etl.model.interval import DURATION_PATTERN, Interval, ceil, floor, parse_moment
+from esmond_etl.pipeline import checks as check
+from esmond_etl.pipeline import positions as toml_positions
+from esmond_etl.pipeline.problems import Mistake, Problem, in_words, json_types, keys_of, nearest, nouns, value_at, where
+from esmond_etl.pipeline.settings import Settings
+from esmond_etl.pipeline.tests import Case
+from esmond_etl.plugin.registry import Kind, Registry, installed_of, ours
+from esmond_etl.plugin.sink import Sink
+from esmond_etl.plugin.source import Source
+from esmond_etl.plugin.stage import options
+from esmond_etl.plugin.transform import Transform
 
 #: The parts of a pipeline file that are not settings.
 PARTS: Final = ("source", "transform", "sink", "test")

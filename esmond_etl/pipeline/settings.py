@@ -9,8 +9,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from esmond_etl.interval import moment, parse_moment
-from esmond_etl.stages import Duration
+from esmond_etl.model.interval import moment, parse_moment
+from esmond_etl.plugin.stage import Duration
 
 
 def _may_be_moment(value: object) -> object:

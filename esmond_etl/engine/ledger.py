@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from esmond_etl.errors import ConfigError, LockedError
-from esmond_etl.interval import Interval, IntervalSet
-from esmond_etl.series import Metadata, SeriesId
-from esmond_etl.stages import Reject
+from esmond_etl.model.errors import ConfigError, LockedError
+from esmond_etl.model.interval import Interval, IntervalSet
+from esmond_etl.model.series import Metadata, SeriesId
+from esmond_etl.plugin.sink import Reject
 
 _SCHEMA = """
 create table if not exists about (name text primary key, value text not null) without rowid;

@@ -12,15 +12,16 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING, Any, Final
 
-from esmond_etl import memory, profile
+from esmond_etl.engine import allocator as memory
+from esmond_etl.model import profile
 
 if TYPE_CHECKING:
-    from esmond_etl.config import Pipeline
-    from esmond_etl.move import Mover, Outcome
-    from esmond_etl.stages import Task
+    from esmond_etl.engine.move import Mover, Outcome
+    from esmond_etl.pipeline.file import Pipeline
+    from esmond_etl.plugin.sink import Task
 
 #: What takes long to import, and is needed by most pipelines.
-_LARGE: Final = ("esmond_etl.move", "esmond_etl.client.reading", "pyarrow.parquet")
+_LARGE: Final = ("esmond_etl.engine.move", "esmond_etl.client.reading", "pyarrow.parquet")
 
 _here: dict[str, Mover] = {}  # of this process
 
@@ -71,8 +72,8 @@ def _closed(pipeline: Pipeline) -> Pipeline:
 
 
 def _open(pipeline: Pipeline, stop: Any, is_profiled: bool) -> None:
-    from esmond_etl.ledger import Ledger
-    from esmond_etl.move import Mover
+    from esmond_etl.engine.ledger import Ledger
+    from esmond_etl.engine.move import Mover
 
     if is_profiled:
         profile.start()

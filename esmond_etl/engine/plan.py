@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from esmond_etl.config import Pipeline
-from esmond_etl.interval import Interval, IntervalSet, floor
-from esmond_etl.ledger import Ledger
-from esmond_etl.series import Series
-from esmond_etl.stages import Task
+from esmond_etl.engine.ledger import Ledger
+from esmond_etl.model.interval import Interval, IntervalSet, floor
+from esmond_etl.model.series import Series
+from esmond_etl.pipeline.file import Pipeline
+from esmond_etl.plugin.sink import Task
 
 #: A task holds about as many series at most; those of one metadata stay together.
 SERIES: Final = 1000

@@ -12,8 +12,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl.interval import Interval
-from esmond_etl.series import Series
+from esmond_etl.model.interval import Interval
+from esmond_etl.model.series import Series
 
 #: Arrow type of `ts`: Unix time in whole seconds.
 TS: Final = pa.timestamp("s", "UTC")

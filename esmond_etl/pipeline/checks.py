@@ -11,16 +11,19 @@ from difflib import get_close_matches
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
-from esmond_etl.batch import Batch
-from esmond_etl.cases import Case
-from esmond_etl.errors import ConfigError
-from esmond_etl.event_types import EVENT_TYPES, event_type
-from esmond_etl.interval import format_duration, moment, parse_moment
-from esmond_etl.problems import Mistake, json_types, nouns
-from esmond_etl.series import BASE, Metadata, Series, Served, Summary
-from esmond_etl.settings import Settings
-from esmond_etl.stages import Sink, Source, Stage, Transform
-from esmond_etl.toml_positions import Path
+from esmond_etl.model.batch import Batch
+from esmond_etl.model.errors import ConfigError
+from esmond_etl.model.event_types import EVENT_TYPES, event_type
+from esmond_etl.model.interval import format_duration, moment, parse_moment
+from esmond_etl.model.series import BASE, Metadata, Series, Served, Summary
+from esmond_etl.pipeline.positions import Path
+from esmond_etl.pipeline.problems import Mistake, json_types, nouns
+from esmond_etl.pipeline.settings import Settings
+from esmond_etl.pipeline.tests import Case
+from esmond_etl.plugin.sink import Sink
+from esmond_etl.plugin.source import Source
+from esmond_etl.plugin.stage import Stage
+from esmond_etl.plugin.transform import Transform
 
 #: How much like a known event type an unknown one must be to be a slip of the pen rather than a type that we do not know.
 SLIP: Final = 0.8

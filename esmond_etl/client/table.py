@@ -10,15 +10,15 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
-from esmond_etl.batch import TS, Batch, text_column
 from esmond_etl.client.archive import Archive
 from esmond_etl.client.filters import FOREVER
 from esmond_etl.client.payload import opened, val_type
 from esmond_etl.client.reading import Reader
 from esmond_etl.client.selection import Selection, window
-from esmond_etl.errors import ConfigError
-from esmond_etl.interval import Interval, parse_moment
-from esmond_etl.series import Metadata, Series, Summary
+from esmond_etl.model.batch import TS, Batch, text_column
+from esmond_etl.model.errors import ConfigError
+from esmond_etl.model.interval import Interval, parse_moment
+from esmond_etl.model.series import Metadata, Series, Summary
 
 Moment = int | str | date
 

@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from esmond_etl.cases import Case
-from esmond_etl.event_types import EVENT_TYPES
-from esmond_etl.interval import DURATION_PATTERN
-from esmond_etl.registry import Kind, Registry
-from esmond_etl.settings import Settings
-from esmond_etl.stages import options
+from esmond_etl.model.event_types import EVENT_TYPES
+from esmond_etl.model.interval import DURATION_PATTERN
+from esmond_etl.pipeline.settings import Settings
+from esmond_etl.pipeline.tests import Case
+from esmond_etl.plugin.registry import Kind, Registry
+from esmond_etl.plugin.stage import options
 
 #: A value that comes from the environment, whatever its type.
 _FROM_ENVIRONMENT: Final = {"type": "string", "pattern": r"\$\{[^}]+\}"}

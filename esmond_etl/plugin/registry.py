@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import pluggy
 
-from esmond_etl import hookspecs
+from esmond_etl.plugin import hookspecs
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -194,9 +194,8 @@ def _fault(kind: Kind, name: object, thing: object) -> str | None:
         if name in COMMANDS:
             return "the name is taken by a command of esmond-etl itself: choose another"
         return None if isinstance(thing, click.Command) else f"{thing!r} is no click command"
-    from esmond_etl import stages  # not for those who look for commands alone
-
-    base = getattr(stages, kind.capitalize())
+    # pydantic and pyarrow are not for those who look for commands alone
+    base = getattr(import_module(f"esmond_etl.plugin.{kind}"), kind.capitalize())
     if not (isinstance(thing, type) and issubclass(thing, base)):
         return f"{getattr(thing, '__qualname__', repr(thing))} is no class derived from {base.__name__}"
     missing = ", ".join(sorted(getattr(thing, "__abstractmethods__", ())))

@@ -1,0 +1,1 @@
+"""What a run does: plan, read, transform, deliver, record, verify."""

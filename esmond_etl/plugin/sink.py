@@ -1,0 +1,104 @@
+"""Where datapoints are delivered to, one task at a time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+
+from esmond_etl.model.batch import Batch
+from esmond_etl.model.errors import SinkError
+from esmond_etl.model.interval import Interval
+from esmond_etl.model.series import Series
+from esmond_etl.plugin.stage import Context, Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Some series over one interval of whole windows: what is committed as one."""
+
+    series: tuple[Series, ...]
+    interval: Interval
+    window: int  #: s; what the interval is made of
+
+    @property
+    def id(self) -> str:
+        """A name that only the same series over the same interval have."""
+        digest = sha256("\n".join(sorted(str(series) for series in self.series)).encode())
+        return f"{self.interval.start}-{self.interval.end}-{digest.hexdigest()[:16]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A datapoint that a target will not have."""
+
+    series: Series
+    ts: int
+    val: str  #: JSON text
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a task's datapoints in one sink."""
+
+    written: int = 0
+    unchanged: int = 0  #: the target already had them
+    rejected: Sequence[Reject] = ()
+    remarks: Mapping[str, int] = field(default_factory=dict)  #: what the user should know -> of how many datapoints it is true
+
+
+class Load(ABC):
+    """One task on its way into one target."""
+
+    @abstractmethod
+    def write(self, batch: Batch) -> None:
+        """Take `batch`; called from several threads, for one series from one thread at a time, oldest first."""
+
+    def end(self, series: Series) -> None:  # noqa: B027
+        """All of `series` has been written; called once for each series of the task that was read to its end.
+
+        These, and only these, `commit` delivers: what the target holds of a series that was not ended stays as it is.
+        """
+
+    @abstractmethod
+    def commit(self) -> Receipt:
+        """What became of the datapoints; returns once they are durable in the target."""
+
+    @abstractmethod
+    def rollback(self) -> None:
+        """Undo what can be undone: the task will be delivered again."""
+
+
+class Sink(Stage):
+    """Where datapoints are delivered to.
+
+    Delivering a task twice leaves the target as delivering it once does: whatever the same series had in the same interval before
+    is replaced or found unchanged. That makes a crash at any moment harmless.
+    """
+
+    def reach(self, context: Context) -> None:
+        """Find out whether a run could deliver, and write nothing; raises EsmondEtlError with a sentence that says what to do.
+
+        It is asked of a sink that is not open, by `check --connect`. A sink whose `open` does not connect, or makes what is
+        missing, has more to do here than to open and to close.
+        """
+        self.open(context)
+        self.close()
+
+    @abstractmethod
+    def begin(self, task: Task) -> Load:
+        """The way into the target for one task; several may be under way at once."""
+
+    def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
+        """What the target holds of `series` in `interval`, oldest first; raises SinkError if it cannot be read."""
+        raise SinkError(f"a {type(self).__name__} cannot be read back")
+
+    def shows(self, batch: Batch) -> Batch:
+        """What `read` gives back of `batch` once it is delivered: the same, but for what the target cannot hold as it is."""
+        return batch
+
+    def refusal(self, series: Series) -> str | None:
+        """Why this sink can never take `series`, or None if it can; asked before anything is read."""
+        return None

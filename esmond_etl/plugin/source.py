@@ -1,0 +1,44 @@
+"""Where series are read from."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator
+
+from esmond_etl.model.batch import Batch
+from esmond_etl.model.interval import Interval
+from esmond_etl.model.series import Series
+from esmond_etl.plugin.stage import Stage
+
+
+class Source(Stage):
+    """Where series are read from."""
+
+    @abstractmethod
+    def series(self, interval: Interval) -> Iterator[Series]:
+        """The series on offer that may have datapoints in `interval`, those of one metadata one after the other.
+
+        Raises SourceError or ArchiveError if the list is not complete.
+        """
+
+    @abstractmethod
+    def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
+        """The datapoints of `series` in `interval`, oldest first.
+
+        Raises SourceError or ArchiveError if any of them could not be read: a stream that ends is complete.
+        """
+
+    def first(self, series: Series, interval: Interval) -> int:
+        """A moment (Unix time) that no datapoint of `series` in `interval` lies before; `interval.end` if there is none at all.
+
+        A source that can find it with little effort saves a backfill the reading of years before the first measurement.
+        """
+        return interval.start
+
+    def last(self, series: Series) -> float:
+        """A moment (Unix time) that no datapoint of `series` lies after, as its list tells; infinity if that cannot be told.
+
+        It spares a run the reading of what cannot be there. What lies after it is not noted as done.
+        """
+        return math.inf

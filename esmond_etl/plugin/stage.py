@@ -1,0 +1,70 @@
+"""What sources, transforms and sinks have in common.
+
+A stage is a pydantic model. Its fields are its options: the keys in the TOML, their types and defaults, their description in the
+schema for editors and in `esmond-etl plugins`, all from one place. A secret is a `SecretStr`. Nothing heavy is imported, and no
+connection is made, before `open`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import MutableMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from esmond_etl.model.interval import DURATION_PATTERN, parse_duration
+from esmond_etl.model.traffic import Traffic
+
+if TYPE_CHECKING:
+    from esmond_etl.plugin.source import Source
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+#: An option that is a length of time: "90s", "15m", "6h", "1d" in the TOML, seconds in Python.
+Duration = Annotated[
+    int,
+    BeforeValidator(_duration),
+    Field(strict=True, ge=0),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "examples": ["15m", "6h", "1d"]}),
+]
+
+
+@dataclass
+class Context:
+    """What a run lends to its stages while they are open."""
+
+    pipeline: str = ""  #: its name
+    parallel: int = 8  #: requests in flight at most
+    memory: MutableMapping[str, str] = field(default_factory=dict)  #: a sink's own notes, kept in the ledger between runs
+    source: Source | None = None  #: the pipeline's source, open: for a sink that needs a sibling of the series it is given
+    stop: threading.Event = field(default_factory=threading.Event)  #: set when the run has been told to stop
+
+
+class Stage(BaseModel):
+    """A source, a transform or a sink; its fields are its options."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True, defer_build=True)
+
+    #: The options that say which data this stage is about (of a sink: where they go).
+    place: ClassVar[tuple[str, ...]] = ()
+
+    def open(self, context: Context) -> None:
+        """Get ready: import what is heavy, connect; raises EsmondEtlError with a sentence that says what to do."""
+
+    def close(self) -> None:
+        """Let go of what `open` took."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """What it has exchanged with a server since it was opened."""
+        return Traffic()
+
+
+def options(stage: type[BaseModel]) -> dict[str, Any]:
+    """The JSON Schema of the options of a stage, or of any other model."""
+    return stage.model_json_schema(by_alias=True)

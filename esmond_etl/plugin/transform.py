@@ -1,0 +1,66 @@
+"""What is done to the datapoints on their way."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
+
+from pydantic import Field
+
+from esmond_etl.model.batch import Batch, DataPoint
+from esmond_etl.model.series import Series
+from esmond_etl.plugin.stage import Stage
+
+
+class Transform(Stage):
+    """What is done to the datapoints on their way; `event_types` limits any transform to some."""
+
+    #: The options of type Duration that must divide the pipeline's window; `check` sees to it.
+    divides_window: ClassVar[tuple[str, ...]] = ()
+
+    #: Whether `apply` has no effect of its own and needs nothing that `open` gets ready: then `check` sends it an empty batch of each
+    #: series that the file names, and reports the ConfigError that it raises.
+    tried_offline: ClassVar[bool] = False
+
+    event_types: list[str] | None = Field(None, description="only these event types; default: all")
+
+    def concerns(self, series: Series) -> bool:
+        """Whether `series` passes through this transform at all."""
+        return self.event_types is None or series.event_type in self.event_types
+
+    def becomes(self, series: Series) -> Series | None:
+        """The series that the datapoints of `series` belong to afterwards; None if all of it is left out."""
+        return series
+
+    @abstractmethod
+    def apply(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """What becomes of the batches of one series over one interval of whole windows.
+
+        They come complete and oldest first, so state may live in local variables.
+        """
+
+
+class BatchTransform(Transform):
+    """A transform that looks at one batch at a time, in columns."""
+
+    @abstractmethod
+    def apply_batch(self, batch: Batch) -> Batch:
+        """What becomes of `batch`; it may get shorter."""
+
+    def apply(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """Every batch through `apply_batch`."""
+        return map(self.apply_batch, batches)
+
+
+class PointTransform(BatchTransform):
+    """A transform that looks at one datapoint at a time: the easiest to write, and the slowest."""
+
+    @abstractmethod
+    def apply_point(self, point: DataPoint) -> DataPoint | None:
+        """What becomes of `point`; None leaves it out."""
+
+    def apply_batch(self, batch: Batch) -> Batch:
+        """Every datapoint through `apply_point`."""
+        points = (self.apply_point(point) for point in batch.to_points())
+        return Batch.from_points(batch.series, (point for point in points if point is not None))
