@@ -8,50 +8,187 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from esmond_etl.client.table import read
-    from esmond_etl.model.batch import JSON_TEXT, NUMBER, TS, Batch, DataPoint
+    from esmond_etl.client.table import (
+        read,
+    )
+    from esmond_etl.engine.pipeline import (
+        Pipeline,
+        load,
+    )
+    from esmond_etl.engine.result import (
+        IncompleteError,
+        Observer,
+        Result,
+    )
+    from esmond_etl.model import histograms
+    from esmond_etl.model.batch import (
+        JSON_TEXT,
+        NUMBER,
+        TS,
+        Batch,
+        DataPoint,
+        json_column,
+        nullable_number_column,
+        number_column,
+        text_column,
+        ts_bounds,
+        ts_column,
+    )
+    from esmond_etl.model.equality import (
+        same_value,
+    )
     from esmond_etl.model.errors import (
         ArchiveError,
         ConfigError,
+        ContentError,
         EsmondEtlError,
         LockedError,
         PluginError,
+        RequestError,
         SinkError,
         SourceError,
+        StatusError,
         StoppedError,
+        described,
     )
-    from esmond_etl.model.event_types import EVENT_TYPES, EventType, event_type
-    from esmond_etl.model.interval import Interval, IntervalSet
-    from esmond_etl.model.series import BASE, Metadata, Series, SeriesId, Served, Summary
-    from esmond_etl.model.traffic import Traffic
-    from esmond_etl.plugin.hookspecs import hookimpl
-    from esmond_etl.plugin.sink import Load, Receipt, Reject, Sink, Task
-    from esmond_etl.plugin.source import Source
-    from esmond_etl.plugin.stage import Context, Duration, Stage
-    from esmond_etl.plugin.transform import BatchTransform, PointTransform, Transform
+    from esmond_etl.model.event_types import (
+        EVENT_TYPES,
+        URL_WORDS,
+        DataType,
+        EventType,
+        event_type,
+    )
+    from esmond_etl.model.interval import (
+        Interval,
+        IntervalSet,
+        ceil,
+        floor,
+        format_duration,
+        moment,
+        parse_moment,
+    )
+    from esmond_etl.model.series import (
+        BASE,
+        SUBJECT_FIELDS,
+        Metadata,
+        Series,
+        SeriesId,
+        Served,
+        Summary,
+    )
+    from esmond_etl.model.traffic import (
+        Traffic,
+    )
+    from esmond_etl.plugin.hookspecs import (
+        hookimpl,
+    )
+    from esmond_etl.plugin.sink import (
+        Features,
+        Load,
+        Receipt,
+        Reject,
+        Sink,
+        Task,
+    )
+    from esmond_etl.plugin.source import (
+        Source,
+    )
+    from esmond_etl.plugin.stage import (
+        Context,
+        Duration,
+        Stage,
+    )
+    from esmond_etl.plugin.transform import (
+        BatchTransform,
+        PointTransform,
+        Transform,
+    )
 
 _HOMES = {
-    "model.batch": ("JSON_TEXT", "NUMBER", "TS", "Batch", "DataPoint"),
+    "client.table": ("read",),
+    "engine.pipeline": (
+        "Pipeline",
+        "load",
+    ),
+    "engine.result": (
+        "IncompleteError",
+        "Observer",
+        "Result",
+    ),
+    "model.batch": (
+        "Batch",
+        "DataPoint",
+        "JSON_TEXT",
+        "NUMBER",
+        "TS",
+        "json_column",
+        "nullable_number_column",
+        "number_column",
+        "text_column",
+        "ts_bounds",
+        "ts_column",
+    ),
+    "model.equality": ("same_value",),
     "model.errors": (
         "ArchiveError",
         "ConfigError",
+        "ContentError",
         "EsmondEtlError",
         "LockedError",
         "PluginError",
+        "RequestError",
         "SinkError",
         "SourceError",
+        "StatusError",
         "StoppedError",
+        "described",
     ),
-    "model.event_types": ("EVENT_TYPES", "EventType", "event_type"),
-    "plugin.hookspecs": ("hookimpl",),
-    "model.interval": ("Interval", "IntervalSet"),
-    "model.series": ("BASE", "Metadata", "Series", "SeriesId", "Served", "Summary"),
+    "model.event_types": (
+        "DataType",
+        "EVENT_TYPES",
+        "EventType",
+        "URL_WORDS",
+        "event_type",
+    ),
+    "model.interval": (
+        "Interval",
+        "IntervalSet",
+        "ceil",
+        "floor",
+        "format_duration",
+        "moment",
+        "parse_moment",
+    ),
+    "model.series": (
+        "BASE",
+        "Metadata",
+        "SUBJECT_FIELDS",
+        "Series",
+        "SeriesId",
+        "Served",
+        "Summary",
+    ),
     "model.traffic": ("Traffic",),
-    "plugin.sink": ("Load", "Receipt", "Reject", "Sink", "Task"),
+    "plugin.hookspecs": ("hookimpl",),
+    "plugin.sink": (
+        "Features",
+        "Load",
+        "Receipt",
+        "Reject",
+        "Sink",
+        "Task",
+    ),
     "plugin.source": ("Source",),
-    "plugin.stage": ("Context", "Duration", "Stage"),
-    "plugin.transform": ("BatchTransform", "PointTransform", "Transform"),
-    "client.table": ("read",),
+    "plugin.stage": (
+        "Context",
+        "Duration",
+        "Stage",
+    ),
+    "plugin.transform": (
+        "BatchTransform",
+        "PointTransform",
+        "Transform",
+    ),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -60,25 +197,35 @@ __all__ = [
     "EVENT_TYPES",
     "JSON_TEXT",
     "NUMBER",
+    "SUBJECT_FIELDS",
     "TS",
+    "URL_WORDS",
     "ArchiveError",
     "Batch",
     "BatchTransform",
     "ConfigError",
+    "ContentError",
     "Context",
     "DataPoint",
+    "DataType",
     "Duration",
     "EsmondEtlError",
     "EventType",
+    "Features",
+    "IncompleteError",
     "Interval",
     "IntervalSet",
     "Load",
     "LockedError",
     "Metadata",
+    "Observer",
+    "Pipeline",
     "PluginError",
     "PointTransform",
     "Receipt",
     "Reject",
+    "RequestError",
+    "Result",
     "Series",
     "SeriesId",
     "Served",
@@ -87,23 +234,46 @@ __all__ = [
     "Source",
     "SourceError",
     "Stage",
+    "StatusError",
     "StoppedError",
     "Summary",
     "Task",
     "Traffic",
     "Transform",
     "__version__",
+    "ceil",
+    "described",
     "event_type",
+    "floor",
+    "format_duration",
+    "histograms",
     "hookimpl",
+    "json_column",
+    "load",
+    "moment",
+    "nullable_number_column",
+    "number_column",
+    "parse_moment",
     "read",
+    "same_value",
+    "text_column",
+    "ts_bounds",
+    "ts_column",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    if name == "histograms":
+        value: Any = import_module(f"{__name__}.model.histograms")
+    elif name in _HOME:
+        value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -338,6 +338,7 @@ def test_warnings_do_not_stop_a_run(tmp_path: Path) -> None:
 
 def test_the_made_up_series_have_every_event_type_and_its_summaries(tmp_path: Path) -> None:
     from esmond_etl.pipeline import checks as check
+    from esmond_etl.plugin.chain import Chain
 
     path = tmp_path / "right.toml"
     path.write_text(with_source('summaries = ["all"]'))
@@ -345,7 +346,7 @@ def test_the_made_up_series_have_every_event_type_and_its_summaries(tmp_path: Pa
     assert {"throughput base", "throughput average/86400", "histogram-rtt statistics/86400", "failures base"} <= offered
     assert not {"failures average/86400", "packet-loss-rate average/86400"} & offered
     metadata = Metadata("k", event_types={"throughput": {Summary(): Served("")}})
-    assert check.becomes(Series(metadata, "throughput"), ()) == Series(metadata, "throughput")
+    assert Chain().becomes(Series(metadata, "throughput")) == Series(metadata, "throughput")
 
 
 def test_lines_are_broken_between_words_in_a_terminal_alone() -> None:

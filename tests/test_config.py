@@ -13,6 +13,7 @@ from esmond_etl import ConfigError, Interval
 from esmond_etl.model.interval import LONGEST, parse_duration
 from esmond_etl.pipeline import file as config
 from esmond_etl.pipeline import positions as toml_positions
+from esmond_etl.pipeline.definition import Definition
 
 NOW = 1400000000  # 2014-05-13T16:53:20Z
 
@@ -43,7 +44,7 @@ type = "stdout"
 def load(tmp_path: Path) -> Any:
     """The pipeline in a file with the given text."""
 
-    def loaded(text: str) -> config.Pipeline:
+    def loaded(text: str) -> Definition:
         path = tmp_path / "pipeline.toml"
         path.write_text(text, encoding="utf-8")
         return config.load(path)

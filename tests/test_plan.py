@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from esmond_etl import BASE, Interval, IntervalSet, Metadata, Series, Served, Task
 from esmond_etl.engine.ledger import Ledger
 from esmond_etl.engine.plan import BYTES, LONGEST, Pace, Todo, cut, rest, shared, tasks, todo
-from esmond_etl.pipeline.file import Pipeline
+from esmond_etl.pipeline.definition import Definition
 from esmond_etl.pipeline.settings import Settings
 from esmond_etl.testing import CollectedSink, RecordedSource
 
@@ -21,9 +21,9 @@ DAY = 86400
 NOW = 1000 * DAY
 
 
-def pipeline(**settings: object) -> Pipeline:
+def pipeline(**settings: object) -> Definition:
     values = {"from": 0, "to": 100 * DAY, "window": "1d", "settle": "0s", "lookback": "0s", **settings}
-    return Pipeline(
+    return Definition(
         "p.toml", Settings.model_validate(values), RecordedSource(recorded=[]), (), (CollectedSink(),), ("sink[0] (collected)",)
     )
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from esmond_etl.cli import show
-from esmond_etl.engine import move
+from esmond_etl.engine import delivery
 from esmond_etl.engine.run import run
 from esmond_etl.pipeline import file as config
 
@@ -387,8 +387,8 @@ def failures_of(archive: Any, per_day: int, metadata: int = 1) -> list[tuple[int
 @pytest.fixture
 def small_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks are full, and too large, a thousand times as soon as they are."""
-    monkeypatch.setattr(move, "FULL", move.FULL // 1000)
-    monkeypatch.setattr(move, "TOO_LARGE", move.TOO_LARGE // 1000)
+    monkeypatch.setattr(delivery, "FULL", delivery.FULL // 1000)
+    monkeypatch.setattr(delivery, "TOO_LARGE", delivery.TOO_LARGE // 1000)
 
 
 @pytest.mark.usefixtures("small_tasks")
@@ -449,11 +449,11 @@ def esmond_etl_transforms():
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("backwards", "datapoints out of order"),
-        ("in_pairs", "datapoints out of order"),
-        ("pages_to_one_place", "datapoints out of order"),
-        ("a_day_back", f"at {FROM - 86400}: not in the task's interval"),
-        ("a_day_on", f"at {FROM + 2 * 86400}: not in the task's interval"),
+        ("backwards", "returned datapoints out of order"),
+        ("in_pairs", "returned datapoints out of order"),
+        ("pages_to_one_place", "returned datapoints out of order"),
+        ("a_day_back", "returned a datapoint outside the task's interval"),
+        ("a_day_on", "returned a datapoint outside the task's interval"),
     ],
 )
 def test_what_a_transform_moves_out_of_its_place_is_refused(sampled: Any, tmp_path: Path, name: str, sentence: str) -> None:
@@ -476,7 +476,7 @@ def pages_to_one_place(batch: Batch):
     path = write(tmp_path, sampled.url, source='event_types = ["packet-count-sent"]\npage = 100', more=transform)
     done = etl("run", path, "--to", "2024-03-06")
     assert done.returncode == 1
-    assert re.search(f"/packet-count-sent/base:? {sentence}", done.stderr)
+    assert re.search(rf"/packet-count-sent/base( at \d+)?: transform\[0\] \(Python\) {sentence}", done.stderr)
     assert rows(tmp_path / "p") == []
 
 

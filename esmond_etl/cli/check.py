@@ -18,7 +18,7 @@ from esmond_etl.cli import show
 from esmond_etl.model.errors import SinkError
 
 if TYPE_CHECKING:
-    from esmond_etl.pipeline.file import Pipeline
+    from esmond_etl.pipeline.definition import Definition
     from esmond_etl.pipeline.problems import Problem
     from esmond_etl.plugin.stage import Context
 
@@ -79,7 +79,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _same_ledger(pipelines: list[Pipeline]) -> Iterator[Problem]:
+def _same_ledger(pipelines: list[Definition]) -> Iterator[Problem]:
     """Two files that would keep what they have done in one ledger, and so undo each other's."""
     from esmond_etl.pipeline.problems import Problem
 
@@ -91,12 +91,12 @@ def _same_ledger(pipelines: list[Pipeline]) -> Iterator[Problem]:
             yield Problem(pipeline.file, pipeline.named_at, "name", what, "give each pipeline a name of its own")
 
 
-def _connected(pipeline: Pipeline) -> dict[str, Any]:
+def _connected(pipeline: Definition) -> dict[str, Any]:
     with ExitStack() as stack:
         return {"file": pipeline.file, "stages": list(_stages(pipeline, stack))}
 
 
-def _stages(pipeline: Pipeline, stack: ExitStack) -> Iterator[dict[str, Any]]:
+def _stages(pipeline: Definition, stack: ExitStack) -> Iterator[dict[str, Any]]:
     """What is said of each stage of `pipeline`, the source first; `stack` closes those that stay open."""
     opened = [_stage(label, partial(_opened, pipeline, each, stack)) for label, each in _transforms(pipeline)]
     working = not any(each["error"] for each in opened)
@@ -116,7 +116,7 @@ def _stage(label: str, act: Callable[[], dict[str, str]]) -> dict[str, Any]:
         return {"where": label, "error": f"{error}" or type(error).__name__, "warning": None, "said": ""}
 
 
-def _transforms(pipeline: Pipeline) -> Iterator[tuple[str, Any]]:
+def _transforms(pipeline: Definition) -> Iterator[tuple[str, Any]]:
     from esmond_etl.plugin.registry import installed_of
 
     names = {stage: name for name, stage in installed_of("transform").of("transform").items()}
@@ -124,19 +124,19 @@ def _transforms(pipeline: Pipeline) -> Iterator[tuple[str, Any]]:
         yield f"transform[{index}] ({names.get(type(stage), type(stage).__name__)})", stage
 
 
-def _opened(pipeline: Pipeline, stage: Any, stack: ExitStack) -> dict[str, str]:
+def _opened(pipeline: Definition, stage: Any, stack: ExitStack) -> dict[str, str]:
     stage.open(_context(pipeline))
     stack.callback(stage.close)
     return {"said": "opens"}
 
 
-def _context(pipeline: Pipeline, source: Any = None) -> Context:
+def _context(pipeline: Definition, source: Any = None) -> Context:
     from esmond_etl.plugin.stage import Context
 
     return Context(pipeline.name, pipeline.settings.parallel, source=source, stop=threading.Event())
 
 
-def _listed(pipeline: Pipeline, working: bool, series: list[Any], stack: ExitStack) -> dict[str, str]:
+def _listed(pipeline: Definition, working: bool, series: list[Any], stack: ExitStack) -> dict[str, str]:
     """How many series match, and go through the transforms if those are `working`; they are added to `series`."""
     _opened(pipeline, pipeline.source, stack)
     interval = pipeline.wanted(int(time.time()))
@@ -149,14 +149,15 @@ def _listed(pipeline: Pipeline, working: bool, series: list[Any], stack: ExitSta
     return said if passing else {**said, "warning": "nothing would be delivered: " + (_TOO_NARROW if not keys else _NONE_PASSES)}
 
 
-def _ends(pipeline: Pipeline, series: list[Any]) -> list[Any]:
+def _ends(pipeline: Definition, series: list[Any]) -> list[Any]:
     """The series that sinks would be given."""
-    from esmond_etl.pipeline.checks import becomes
+    from esmond_etl.plugin.chain import Chain
 
-    return [target for each in series if (target := becomes(each, pipeline.transforms))]
+    chain = Chain(pipeline.transforms)
+    return [target for each in series if (target := chain.becomes(each))]
 
 
-def _reached(pipeline: Pipeline, sink: Any, ends: list[Any]) -> dict[str, str]:
+def _reached(pipeline: Definition, sink: Any, ends: list[Any]) -> dict[str, str]:
     """Raises what keeps the sink from delivering."""
     sink.reach(_context(pipeline, pipeline.source))
     reasons = [reason for each in ends if (reason := sink.refusal(each))]

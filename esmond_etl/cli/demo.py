@@ -76,19 +76,18 @@ def _archives(directory: Path, days: int) -> Iterator[tuple[str, str]]:
 
 
 def _load(name: str) -> Any:
-    from esmond_etl.pipeline import file as config
+    from esmond_etl.engine.pipeline import load
 
     package = Path(esmond_etl.__file__).parent
     installed = package / "pipelines" / name
-    return config.load(installed if installed.exists() else package.parent / "pipelines" / name)
+    return load(installed if installed.exists() else package.parent / "pipelines" / name)
 
 
 def _run(pipeline: Any) -> Any:
     from esmond_etl.cli.run import stopping
-    from esmond_etl.engine.run import run
 
-    with stopping() as stop, show.watching(pipeline.name) as watch:
-        result = run(pipeline, watch, stop)
+    with stopping() as stop, show.watching(pipeline.name) as observer:
+        result = pipeline.run(observer=observer, stop=stop, check=False)
     show.failures(result)
     if result.stopped:
         raise EsmondEtlError("stopped")
@@ -97,16 +96,9 @@ def _run(pipeline: Any) -> Any:
 
 def _compare(pipeline: Any) -> dict[str, list[int]]:
     """Event type -> series, datapoints that are the same in source and sink, datapoints that are not."""
-    import threading
-    import time
-
-    from esmond_etl.engine.run import opened
-    from esmond_etl.engine.verify import verify
-
     rows: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
-    interval = pipeline.wanted(int(time.time()))
-    with opened(pipeline, threading.Event()) as (_, mover), show.working(f"comparing every datapoint of {pipeline.name}"):
-        for each in verify(mover, list(pipeline.source.series(interval)), interval):
+    with show.working(f"comparing every datapoint of {pipeline.name}"):
+        for each in pipeline.verify():
             row = rows[each.series.event_type]
             row[:] = row[0] + 1, row[1] + each.equal, row[2] + each.missing + each.extra + each.different + bool(each.error)
     return rows

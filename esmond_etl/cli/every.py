@@ -18,14 +18,16 @@ from esmond_etl.pipeline import file as config
 
 if TYPE_CHECKING:
     from esmond_etl.cli.metrics import Metrics
-    from esmond_etl.engine.run import Result
-    from esmond_etl.pipeline.file import Pipeline
+    from esmond_etl.engine.result import Result
+    from esmond_etl.pipeline.definition import Definition
 
 #: How long a signal may wait to be heeded between two runs, s.
 _ATTENTION = 0.1
 
 
-def keep_going(paths: Sequence[str], every: int, port: int | None, stop: threading.Event, run: Callable[[Pipeline], Result]) -> int:
+def keep_going(
+    paths: Sequence[str], every: int, port: int | None, stop: threading.Event, run: Callable[[Definition], Result]
+) -> int:
     """Run the pipelines in the files `paths` every so many seconds until `stop` is set; returns the exit code.
 
     A run that takes longer delays the next one. The files are read anew for each run. Raises ConfigError if one of them is wrong from
@@ -43,7 +45,7 @@ def keep_going(paths: Sequence[str], every: int, port: int | None, stop: threadi
     return cli.DONE
 
 
-def _run(path: str, run: Callable[[Pipeline], Result], metrics: Metrics | None) -> None:
+def _run(path: str, run: Callable[[Definition], Result], metrics: Metrics | None) -> None:
     """One run of one pipeline: whatever goes wrong is in its line."""
     started, name, output = int(time.time()), Path(path).stem, sys.stdout
     try:
@@ -71,7 +73,7 @@ def _wait(stop: threading.Event, due: float) -> None:
 
 
 @contextmanager
-def _metrics(port: int | None, pipelines: Sequence[Pipeline]) -> Iterator[Metrics | None]:
+def _metrics(port: int | None, pipelines: Sequence[Definition]) -> Iterator[Metrics | None]:
     if port is None:
         yield None
         return

@@ -8,9 +8,9 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from esmond_etl.engine.ledger import Ledger
-from esmond_etl.engine.run import Result
+from esmond_etl.engine.result import Result
 from esmond_etl.model.errors import ConfigError, PluginError
-from esmond_etl.pipeline.file import Pipeline
+from esmond_etl.pipeline.definition import Definition
 
 try:
     from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, start_http_server
@@ -21,7 +21,7 @@ except ImportError:
 class Metrics:
     """What Prometheus is told about some pipelines; what their ledgers know of earlier runs counts as the last."""
 
-    def __init__(self, pipelines: Iterable[Pipeline]) -> None:
+    def __init__(self, pipelines: Iterable[Definition]) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         self._runs = self._counter("runs", "Runs that have ended", "outcome")
@@ -44,7 +44,7 @@ class Metrics:
     def _gauge(self, name: str, text: str) -> Any:
         return Gauge(f"esmond_etl_{name}", text, ("pipeline",), registry=self._registry)
 
-    def _remember(self, pipeline: Pipeline) -> None:
+    def _remember(self, pipeline: Definition) -> None:
         for outcome in ("complete", "incomplete", "failed"):
             self._runs.labels(pipeline.name, outcome)
         for label in pipeline.labels:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import defaultdict
 from typing import Any
 
 import click
@@ -29,39 +26,24 @@ def command(pipeline: str, as_json: bool, **options: Any) -> int:
     head = ("event type", "summary", "series", "windows", "requests")
     show.table(head, [tuple(row.values()) for row in facts["series"]])
     totals = [sum(row[name] for row in facts["series"]) for name in ("series", "windows", "requests")]
-    print("{:,} series, {:,} windows, about {:,} requests at least".format(*totals))
+    print("{:,} series, {:,} windows, at least {:,} requests".format(*totals))
+    if facts["refused"]:
+        print("\nThese series will not be delivered:")
+        show.table(("event type", "summary", "sink", "reason", "series"), [tuple(row.values()) for row in facts["refused"]])
     return cli.DONE
 
 
 def _facts(path: str, from_: Any, to: Any, reload: bool) -> dict[str, Any]:
-    from esmond_etl.engine import plan
-    from esmond_etl.engine.run import opened
+    from esmond_etl.engine.pipeline import load
     from esmond_etl.model.interval import moment
-    from esmond_etl.pipeline import file as config
 
-    pipeline = config.load(path)
-    now = int(time.time())
-    interval = pipeline.wanted(now, from_, to)
-    window = pipeline.settings.window
-    rows: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
-    with opened(pipeline, threading.Event()) as (ledger, mover):
-        series = list(pipeline.source.series(interval)) if interval.seconds else []
-        pace = plan.Pace(window)
-        for intervals, group in plan.todo(pipeline, ledger, series, interval, now, reload or not _same(ledger, pipeline)):
-            tasks = sum(1 for _ in plan.tasks([plan.Todo(intervals, group[:1])], pace))
-            for each in group:
-                if mover.becomes(each) is not None:
-                    row = rows[each.event_type, str(each.summary)]
-                    row[:] = row[0] + 1, row[1] + intervals.seconds // window, row[2] + tasks
-    names = ("event_type", "summary", "series", "windows", "requests")
+    pipeline = load(path)
+    found = pipeline.plan(from_=from_, to=to, reload=reload)
     return {
         "pipeline": pipeline.name,
-        "from": moment(interval.start),
-        "to": moment(interval.end),
-        "window": show.duration(window),
-        "series": [dict(zip(names, (*key, *row), strict=True)) for key, row in sorted(rows.items())],
+        "from": moment(found.interval.start),
+        "to": moment(found.interval.end),
+        "window": show.duration(pipeline.definition.settings.window),
+        "series": [{**kind._asdict(), **vars(amount)} for kind, amount in sorted(found.amounts.items())],
+        "refused": [{**refusal._asdict(), "series": count} for refusal, count in sorted(found.refused.items())],
     }
-
-
-def _same(ledger: Any, pipeline: Any) -> bool:
-    return ledger.about("delivery") in (None, pipeline.delivery)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 import click
@@ -37,26 +34,14 @@ def command(pipeline: str, count: int, most: int, as_json: bool, **options: Any)
 
 
 def _rows(path: str, count: int, most: int, from_: Any, to: Any) -> Iterator[dict[str, Any]]:
-    from esmond_etl.engine.run import opened
+    from esmond_etl.engine.pipeline import load
     from esmond_etl.model.interval import moment
-    from esmond_etl.pipeline import file as config
-    from esmond_etl.plugin.sink import Task
 
-    pipeline = config.load(path)
-    interval = pipeline.wanted(int(time.time()), from_, to)
-    shown = 0
-    with opened(pipeline, threading.Event()) as (_, mover):
-        for series in pipeline.source.series(interval):
-            batches = mover.transformed(series, Task((series,), interval, pipeline.settings.window))
-            points = list(islice(((batch.series, point) for batch in batches for point in batch.to_points()), count))
-            for target, point in points:
-                metadata = target.metadata
-                ends = {"source": metadata.input_source or metadata.source, "destination": metadata.input_destination}
-                kind = {"event_type": target.event_type, "summary": str(target.summary)}
-                yield {"ts": point.ts, "time": moment(point.ts), **ends, **kind, "val": point.val}
-            shown += bool(points)
-            if shown == most:
-                return
+    for series, point in load(path).preview(points=count, series=most, from_=from_, to=to):
+        metadata = series.metadata
+        ends = {"source": metadata.input_source or metadata.source, "destination": metadata.input_destination}
+        kind = {"event_type": series.event_type, "summary": str(series.summary)}
+        yield {"ts": point.ts, "time": moment(point.ts), **ends, **kind, "val": point.val}
 
 
 def _short(value: Any) -> Any:

@@ -16,7 +16,7 @@ from esmond_etl.model import profile
 from esmond_etl.model.interval import parse_duration
 
 if TYPE_CHECKING:
-    from esmond_etl.engine.run import Result
+    from esmond_etl.engine.result import Result
 
 
 def _duration(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:

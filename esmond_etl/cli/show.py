@@ -17,9 +17,9 @@ from esmond_etl.model.interval import format_duration
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from esmond_etl.engine.move import Outcome
-    from esmond_etl.engine.run import Result
-    from esmond_etl.pipeline.file import Pipeline
+    from esmond_etl.engine.delivery import Outcome
+    from esmond_etl.engine.result import Result
+    from esmond_etl.pipeline.definition import Definition
 
 #: A plain progress line is printed so often at most, s.
 EVERY = 10
@@ -74,9 +74,9 @@ def writing(path: Path) -> Iterator[None]:
         raise ConfigError(f"{path} cannot be written: {error.strerror or error}: give another path") from None
 
 
-def output(pipeline: Pipeline) -> TextIO:
+def output(pipeline: Definition) -> TextIO:
     """Where to write what is said of a run: stderr, where stdout belongs to the datapoints."""
-    return sys.stderr if any("(stdout)" in label for label in pipeline.labels) else sys.stdout
+    return sys.stderr if any(sink.features.prints for sink in pipeline.sinks) else sys.stdout
 
 
 def say(text: str, **facts: Any) -> None:

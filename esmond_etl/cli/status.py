@@ -52,12 +52,12 @@ def _facts(path: str) -> dict[str, Any]:
     from esmond_etl.pipeline import file as config
 
     pipeline = config.load(path)
-    ledger = Ledger(pipeline.ledger_path)
+    ledger = Ledger.to_read(pipeline.ledger_path)
     try:
         wanted = pipeline.wanted(int(time.time()))
         rows = list(_series(ledger, wanted))
         waiting = sum(1 for _ in ledger.rejected())
-        keys = {label: _keys(ledger.memory(label)) for label in pipeline.labels}
+        keys = {label: sink.target_keys(ledger.memory(label)) for label, sink in zip(pipeline.labels, pipeline.sinks, strict=True)}
         return {
             "pipeline": pipeline.name,
             "last_run": ledger.last_run(),
@@ -67,11 +67,6 @@ def _facts(path: str) -> dict[str, Any]:
         }
     finally:
         ledger.close()
-
-
-def _keys(memory: Any) -> dict[str, str]:
-    """Metadata key of the source -> that of the target, where a sink keeps them."""
-    return {name.removeprefix("key:"): value for name, value in memory.items() if name.startswith("key:")}
 
 
 def _series(ledger: Any, wanted: Any) -> Any:

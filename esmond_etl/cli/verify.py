@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
+from contextlib import closing
 from typing import Any
 
 import click
@@ -22,15 +22,21 @@ def command(pipeline: str, from_: Any, to: Any, as_json: bool) -> int:
 
     Ends with 0 if all of it is the same, else with 1, and prints what differs: missing, extra and different datapoints.
     """
-    from esmond_etl.engine.run import opened
+    from esmond_etl.engine.delivery import Delivery
+    from esmond_etl.engine.ledger import Ledger
+    from esmond_etl.engine.stream import Stream
     from esmond_etl.engine.verify import verify
     from esmond_etl.pipeline import file as config
 
     loaded = config.load(pipeline)
     interval = loaded.wanted(int(time.time()), from_, to)
-    with opened(loaded, threading.Event()) as (_, mover):
-        series = list(loaded.source.series(interval)) if interval.seconds else []
-        results = list(_watched(verify(mover, series, interval), len(series) * len(loaded.sinks), loaded.name))
+    with (
+        Stream(loaded) as stream,
+        closing(Ledger.to_read(loaded.ledger_path)) as ledger,
+        Delivery(stream, ledger) as delivery,
+    ):
+        series = list(stream.series(interval))
+        results = list(_watched(verify(delivery, series, interval), len(series) * len(loaded.sinks), loaded.name))
     differing = [each for each in results if not each.same]
     equal = sum(each.equal for each in results)
     if as_json:

@@ -78,6 +78,11 @@ class Ledger:
             raise ConfigError(f"{path}: this ledger was written by another version of esmond-etl ({version})")
         self.set_about("version", _VERSION)
 
+    @classmethod
+    def to_read(cls, path: Path) -> Ledger:
+        """The ledger in the file `path`; an empty one in memory if there is none: no file is made."""
+        return cls(path if path.exists() else Path(":memory:"))
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()

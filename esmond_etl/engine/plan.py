@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from esmond_etl.engine.ledger import Ledger
 from esmond_etl.model.interval import Interval, IntervalSet, floor
 from esmond_etl.model.series import Series
-from esmond_etl.pipeline.file import Pipeline
+from esmond_etl.pipeline.definition import Definition
 from esmond_etl.plugin.sink import Task
 
 #: A task holds about as many series at most; those of one metadata stay together.
@@ -62,14 +62,16 @@ class Pace:
 
 
 def todo(
-    pipeline: Pipeline, ledger: Ledger, series: Iterable[Series], interval: Interval, now: int, again: bool = False
+    definition: Definition, ledger: Ledger, series: Iterable[Series], interval: Interval, now: int, again: bool = False
 ) -> Iterator[Todo]:
     """What is left to do of `series` in `interval`, in groups that fit a task.
 
     The last `lookback` seconds count as not done: datapoints arrive late. With `again`, nothing counts as done. Windows after the
     last datapoint of a series, as far as its source can tell, are left out.
     """
-    late = IntervalSet([Interval(floor(now - pipeline.settings.lookback, pipeline.settings.window), max(now, interval.end) + 1)])
+    late = IntervalSet(
+        [Interval(floor(now - definition.settings.lookback, definition.settings.window), max(now, interval.end) + 1)]
+    )
     groups: dict[IntervalSet, list[Series]] = {}
     key, done = None, dict[tuple[str, str], IntervalSet]()
     everything = IntervalSet.of([interval])
@@ -80,8 +82,8 @@ def todo(
             done = {} if again else ledger.done(key)
         taken = done.get((each.event_type, str(each.summary)))
         left = everything.minus(taken.minus(late)) if taken else everything
-        if not again and (last := pipeline.source.last(each)) < interval.end:
-            left = left.within(Interval(interval.start, _after(last, pipeline.settings.window, interval.start)))
+        if not again and (last := definition.source.last(each)) < interval.end:
+            left = left.within(Interval(interval.start, _after(last, definition.settings.window, interval.start)))
         if left:
             groups.setdefault(left, []).append(each)
     yield from (Todo(*group) for group in groups.items())

@@ -1,4 +1,4 @@
-"""Tasks moved by other processes, each with the pipeline's stages open for itself."""
+"""Tasks delivered by worker processes, each with the pipeline's stages open for itself."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from typing import TYPE_CHECKING, Any, Final
 
-from esmond_etl.engine import allocator as memory
+from esmond_etl.engine import allocator
 from esmond_etl.model import profile
 
 if TYPE_CHECKING:
-    from esmond_etl.engine.move import Mover, Outcome
-    from esmond_etl.pipeline.file import Pipeline
+    from esmond_etl.engine.delivery import Delivery, Outcome
+    from esmond_etl.pipeline.definition import Definition
     from esmond_etl.plugin.sink import Task
 
 #: What takes long to import, and is needed by most pipelines.
-_LARGE: Final = ("esmond_etl.engine.move", "esmond_etl.client.reading", "pyarrow.parquet")
+_LARGE: Final = ("esmond_etl.engine.delivery", "esmond_etl.client.reading", "pyarrow.parquet")
 
-_here: dict[str, Mover] = {}  # of this process
+_here: dict[str, Delivery] = {}  # of this process
 
 
 def prepare() -> None:
@@ -39,8 +39,8 @@ def prepare() -> None:
 
 
 @contextmanager
-def executor(pipeline: Pipeline, processes: int, stop: threading.Event) -> Iterator[ProcessPoolExecutor]:
-    """An executor whose processes can `move` tasks of `pipeline`; they stop when `stop` is set."""
+def executor(definition: Definition, processes: int, stop: threading.Event) -> Iterator[ProcessPoolExecutor]:
+    """An executor whose processes can `deliver` tasks of `definition`; they stop when `stop` is set."""
     prepare()
     context = multiprocessing.get_context("forkserver")
     stopped: Any = context.Event()
@@ -53,35 +53,36 @@ def executor(pipeline: Pipeline, processes: int, stop: threading.Event) -> Itera
                 return
 
     threading.Thread(target=pass_on, name="stop", daemon=True).start()
-    with ProcessPoolExecutor(processes, context, _open, (_closed(pipeline), stopped, profile.is_on())) as pool:
+    with ProcessPoolExecutor(processes, context, _open, (_closed(definition), stopped, profile.is_on())) as pool:
         try:
             yield pool
         finally:
             ended.set()
 
 
-def _closed(pipeline: Pipeline) -> Pipeline:
+def _closed(definition: Definition) -> Definition:
     """A copy whose stages are not open, and so can be sent to another process."""
     from dataclasses import replace
 
     def fresh(stage: Any) -> Any:
         return type(stage).model_validate(dict(stage))
 
-    transforms, sinks = (tuple(map(fresh, stages)) for stages in (pipeline.transforms, pipeline.sinks))
-    return replace(pipeline, source=fresh(pipeline.source), transforms=transforms, sinks=sinks)
+    transforms, sinks = (tuple(map(fresh, stages)) for stages in (definition.transforms, definition.sinks))
+    return replace(definition, source=fresh(definition.source), transforms=transforms, sinks=sinks)
 
 
-def _open(pipeline: Pipeline, stop: Any, is_profiled: bool) -> None:
+def _open(definition: Definition, stop: Any, is_profiled: bool) -> None:
+    from esmond_etl.engine.delivery import Delivery
     from esmond_etl.engine.ledger import Ledger
-    from esmond_etl.engine.move import Mover
+    from esmond_etl.engine.stream import Stream
 
     if is_profiled:
         profile.start()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the process that started this one decides
-    memory.stay_small()
+    allocator.stay_small()
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    _here["mover"] = Mover(pipeline, Ledger(pipeline.ledger_path), stop)
+    _here["delivery"] = Delivery(Stream(definition, stop), Ledger(definition.ledger_path))
 
 
 def _end_with_parent() -> None:
@@ -92,6 +93,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def move(task: Task) -> Outcome:
-    """What became of `task`, moved in this process."""
-    return _here["mover"].move(task)
+def deliver(task: Task) -> Outcome:
+    """What became of `task`, delivered by this process."""
+    return _here["delivery"].deliver(task)

@@ -7,18 +7,20 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 from esmond_etl.engine import ledger as ledgers
 from esmond_etl.engine import plan
+from esmond_etl.engine.delivery import Delivery, Outcome
 from esmond_etl.engine.ledger import Ledger
-from esmond_etl.engine.move import Mover, Outcome
+from esmond_etl.engine.result import Delivered, Observer, Result
+from esmond_etl.engine.stream import Stream
 from esmond_etl.model import profile
 from esmond_etl.model.interval import Interval, IntervalSet, floor
 from esmond_etl.model.series import Series, SeriesId
-from esmond_etl.pipeline.file import Pipeline
+from esmond_etl.pipeline.definition import Definition
 from esmond_etl.plugin.sink import Task
 
 #: A series that has failed in so many tasks is left to the next run.
@@ -31,94 +33,9 @@ LONG = 60 * 86400
 ENOUGH = 3
 
 
-@dataclass
-class Delivered:
-    """What became of datapoints in one sink."""
-
-    written: int = 0
-    unchanged: int = 0
-    rejected: int = 0
-
-
-@dataclass
-class Result:
-    """How a run went."""
-
-    pipeline: str
-    interval: Interval
-    series: int = 0  #: that something was left to do of
-    tasks: int = 0
-    read: int = 0  #: datapoints
-    sinks: dict[str, Delivered] = field(default_factory=dict)
-    requests: int = 0
-    received: int = 0  #: bytes
-    seconds: float = 0
-    profile: dict[str, float] = field(default_factory=dict)  #: CPU seconds by part, if they are measured
-    failures: dict[SeriesId, str] = field(default_factory=dict)
-    remarks: Counter[str] = field(default_factory=Counter)
-    note: str = ""  #: what the user should know about this run before all else
-    stopped: bool = False
-
-    @property
-    def complete(self) -> bool:
-        """Whether all that was due has been delivered."""
-        return not (self.failures or self.stopped or any(sink.rejected for sink in self.sinks.values()))
-
-    def to_json(self) -> dict[str, Any]:
-        """The same as plain data, for programs."""
-        return {
-            "pipeline": self.pipeline,
-            "from": self.interval.start,
-            "to": self.interval.end,
-            "complete": self.complete,
-            "stopped": self.stopped,
-            "series": self.series,
-            "tasks": self.tasks,
-            "read": self.read,
-            "written": sum(sink.written for sink in self.sinks.values()),
-            "unchanged": sum(sink.unchanged for sink in self.sinks.values()),
-            "rejected": sum(sink.rejected for sink in self.sinks.values()),
-            "sinks": {label: vars(sink) for label, sink in self.sinks.items()},
-            "requests": self.requests,
-            "bytes": self.received,
-            "seconds": round(self.seconds, 3),
-            **({"profile": {part: round(seconds, 3) for part, seconds in self.profile.items()}} if self.profile else {}),
-            "failures": {str(series): message for series, message in self.failures.items()},
-            "remarks": dict(self.remarks),
-            "note": self.note,
-        }
-
-
-class Watch(Protocol):
-    """Whoever wants to see a run go on."""
-
-    def listed(self, series: int) -> None:
-        """So many series have been listed so far."""
-
-    def planned(self, amount: int) -> None:
-        """`amount` series-seconds are left to do in all."""
-
-    def moved(self, amount: int, outcome: Outcome, result: Result) -> None:
-        """A task of so many series-seconds has ended."""
-
-
-@contextmanager
-def opened(pipeline: Pipeline, stop: threading.Event) -> Iterator[tuple[Ledger, Mover]]:
-    """The pipeline's ledger and its open stages; both are closed in the end."""
-    ledger = Ledger(pipeline.ledger_path)
-    try:
-        mover = Mover(pipeline, ledger, stop)
-        try:
-            yield ledger, mover
-        finally:
-            mover.close()
-    finally:
-        ledger.close()
-
-
 def run(
-    pipeline: Pipeline,
-    watch: Watch,
+    definition: Definition,
+    observer: Observer,
     stop: threading.Event | None = None,
     from_: object = None,
     to: object = None,
@@ -131,68 +48,86 @@ def run(
     processes share the tasks. Raises LockedError if another run of the pipeline is under way, and EsmondEtlError if a stage
     cannot be opened or the source cannot be listed.
     """
-    stop = stop or threading.Event()
     now = int(time.time())
-    with ledgers.lock(pipeline.ledger_path.with_suffix(".lock")), opened(pipeline, stop) as (ledger, mover):
-        result = Result(pipeline.name, pipeline.wanted(now, from_, to), note=_start(pipeline, ledger))
-        result.sinks = {label: Delivered() for label in pipeline.labels}
-        with _executor(pipeline, mover, processes, stop) as (executor, move):
-            listed = _listed(mover, watch, result)
-            _Run(mover, ledger, watch, stop, result, executor, move, processes).go(listed, now, again)
+    with (
+        ledgers.lock(definition.ledger_path.with_suffix(".lock")),
+        closing(Ledger(definition.ledger_path)) as ledger,
+        Stream(definition, stop) as stream,
+        Delivery(stream, ledger) as delivery,
+    ):
+        result = Result(definition.name, definition.wanted(now, from_, to), note=_start(definition, ledger))
+        result.sinks = {label: Delivered() for label in definition.labels}
+        with _executor(delivery, processes) as (executor, deliver):
+            listed = _Listing(delivery, observer, result).series()
+            _Run(delivery, ledger, observer, result, executor, deliver, processes).go(listed, now, again)
         result.seconds = time.time() - now
         ledger.add_run(now, {name: value for name, value in result.to_json().items() if name != "failures"})
     return result
 
 
-def _start(pipeline: Pipeline, ledger: Ledger) -> str:
+def _start(definition: Definition, ledger: Ledger) -> str:
     """Make the ledger one of this very delivery; returns what the user should know."""
     before = ledger.about("delivery")
-    forgotten = ledger.forget() if before not in (None, pipeline.delivery) else 0
-    ledger.set_about("delivery", pipeline.delivery)
+    forgotten = ledger.forget() if before not in (None, definition.delivery) else 0
+    ledger.set_about("delivery", definition.delivery)
     return "the transforms, the window or the sinks have changed: everything is delivered again" if forgotten else ""
 
 
-def _listed(mover: Mover, watch: Watch, result: Result) -> Iterator[Series]:
-    """The series of the source, as they come, without those that the transforms would mix with another one."""
-    count = 0
-    taken: dict[SeriesId, Series] = {}
-    listed = profile.through("list", mover.pipeline.source.series(result.interval), whole=True)
-    for each in listed if result.interval.seconds else ():
-        target = mover.becomes(each) if mover.pipeline.transforms else None
-        first = taken.setdefault(target.id, each) if target else each
-        if first is not each:
-            result.failures[each.id] = f"the transforms make the same series of it ({target}) as of {first}"
-            continue
-        yield each
-        count += 1
-        if count % 1000 == 0:
-            watch.listed(count)
-    watch.listed(count)
+@dataclass
+class _Listing:
+    """The series that a run delivers, as the source lists them."""
+
+    delivery: Delivery
+    observer: Observer
+    result: Result
+    taken: dict[SeriesId, Series] = field(default_factory=dict)  #: what sinks receive -> what it is made of
+
+    def series(self) -> Iterator[Series]:
+        """Every series that the transforms let through and all sinks can take; the others are failures of the run, or left out."""
+        count = 0
+        for each in profile.through("list", self.delivery.stream.series(self.result.interval), whole=True):
+            target = self.delivery.stream.becomes(each)
+            if target is not None and (reason := self._obstacle(each, target)):
+                self.result.failures[each.id] = reason
+            elif target is not None:
+                yield each
+                count += 1
+                if count % 1000 == 0:
+                    self.observer.listed(count)
+        self.observer.listed(count)
+
+    def _obstacle(self, series: Series, target: Series) -> str | None:
+        """Why `series` cannot be delivered as `target`."""
+        if self.delivery.definition.transforms:
+            first = self.taken.setdefault(target.id, series)
+            if first is not series:
+                return f"the transforms make the same series of it ({target}) as of {first}"
+        return self.delivery.refusal(target)
 
 
 @contextmanager
-def _executor(pipeline: Pipeline, mover: Mover, processes: int, stop: threading.Event) -> Iterator[tuple[Executor, Any]]:
+def _executor(delivery: Delivery, processes: int) -> Iterator[tuple[Executor, Any]]:
+    definition = delivery.definition
     if not processes:
-        with ThreadPoolExecutor(pipeline.settings.parallel, "task") as executor:
-            yield executor, mover.move
+        with ThreadPoolExecutor(definition.settings.parallel, "task") as executor:
+            yield executor, delivery.deliver
         return
-    from esmond_etl.engine import processes as shard
+    from esmond_etl.engine import processes as workers
 
-    with shard.executor(pipeline, processes, stop) as executor:
-        yield executor, shard.move
+    with workers.executor(definition, processes, delivery.stop) as executor:
+        yield executor, workers.deliver
 
 
 @dataclass
 class _Run:
     """The state of one run: tasks in flight, and what came of those that ended."""
 
-    mover: Mover
+    delivery: Delivery
     ledger: Ledger
-    watch: Watch
-    stop: threading.Event
+    observer: Observer
     result: Result
     executor: Executor
-    move: Any
+    deliver: Any
     processes: int  #: that share the tasks; 0 if they are moved in this one
     failed_in_a_row: int = 0  #: tasks that a sink would not take
     failed: Counter[SeriesId] = field(default_factory=Counter)  #: tasks that a series has failed in
@@ -201,30 +136,31 @@ class _Run:
     spent: dict[int, dict[str, float]] = field(default_factory=dict)  #: by process
 
     def __post_init__(self) -> None:
-        self.pipeline = self.mover.pipeline
-        self.pace = plan.Pace(self.pipeline.settings.window)
+        self.definition, self.stop = self.delivery.definition, self.delivery.stop
+        self.pace = plan.Pace(self.definition.settings.window)
         #: tasks in flight, unless they are so small that more are needed to keep all requests busy
         self.at_once = max(self.processes * 2, 2)
 
     def go(self, series: Iterable[Series], now: int, again: bool) -> None:
-        whole = profile.through("plan", plan.todo(self.pipeline, self.ledger, series, self.result.interval, now, again))
+        whole = profile.through("plan", plan.todo(self.definition, self.ledger, series, self.result.interval, now, again))
         groups = [part for group in whole for part in plan.shared(group, max(self.processes, 1))]
+        self.ledger.record((), self.result.interval, failures=self.result.failures)  # what can never be delivered
         self.result.series = sum(len(group.series) for group in groups)
-        self.watch.planned(sum(group.intervals.seconds * len(group.series) for group in groups))
+        self.observer.planned(sum(group.intervals.seconds * len(group.series) for group in groups))
         in_flight: dict[Future[Outcome], Task] = {}
         tasks = plan.tasks(groups if again else map(self._from_first, groups), self.pace)
         while not (self.stop.is_set() or self.failed_in_a_row >= ENOUGH):
             if in_flight and self._enough(in_flight.values()):
                 self._settle(in_flight)
             elif task := self._next(tasks):
-                in_flight[self.executor.submit(self.move, task)] = task
+                in_flight[self.executor.submit(self.deliver, task)] = task
             elif in_flight:
                 self._settle(in_flight)
             else:
                 break
         while in_flight:
             self._settle(in_flight)
-        self._count(self.mover.traffic, profile.snapshot())
+        self._count(self.delivery.traffic, profile.snapshot())
         self.result.stopped = self.result.stopped or self.stop.is_set()
 
     def _next(self, tasks: Iterator[Task]) -> Task | None:
@@ -240,20 +176,20 @@ class _Run:
         long, *rest = group.intervals
         if long.seconds < LONG or self.stop.is_set():
             return group
-        firsts = dict(zip(group.series, self.mover.firsts(group.series, long), strict=True))
+        firsts = dict(zip(group.series, self.delivery.stream.firsts(group.series, long), strict=True))
         known = {series: first for series, first in firsts.items() if first is not None}
-        start = floor(min(known.values(), default=long.start), self.pipeline.settings.window)
+        start = floor(min(known.values(), default=long.start), self.definition.settings.window)
         if start > long.start:
             empty = Interval(long.start, min(start, long.end))
             self.ledger.record(
                 (series.id for series in known), empty, {each.metadata.key: each.metadata for each in known}.values()
             )
-            self.watch.moved(empty.seconds * len(group.series), Outcome(Task((), empty, 1)), self.result)
+            self.observer.moved(empty.seconds * len(group.series), Outcome(Task((), empty, 1)), self.result)
         return plan.Todo(IntervalSet.of([(max(start, long.start), long.end), *rest]), group.series)
 
     def _enough(self, tasks: Iterable[Task]) -> bool:
         sizes = [len(task.series) for task in tasks]
-        return len(sizes) >= self.at_once and (sum(sizes) >= 2 * self.pipeline.settings.parallel or len(sizes) >= 64)
+        return len(sizes) >= self.at_once and (sum(sizes) >= 2 * self.definition.settings.parallel or len(sizes) >= 64)
 
     def _settle(self, in_flight: dict[Future[Outcome], Task]) -> None:
         """Wait until a task has ended, and record it: first comes the sinks' commit, then this."""
@@ -267,10 +203,10 @@ class _Run:
                 self.failed.update(outcome.failures.keys())
                 if not outcome.left:
                     self.pace.learn(outcome.size, task)
-            self.watch.moved(task.interval.seconds * (len(task.series) - len(outcome.left)), outcome, self.result)
+            self.observer.moved(task.interval.seconds * (len(task.series) - len(outcome.left)), outcome, self.result)
 
     def _record(self, task: Task, outcome: Outcome) -> None:
-        rejected = {label: receipt.rejected for label, receipt in zip(self.pipeline.labels, outcome.receipts, strict=False)}
+        rejected = {label: receipt.rejected for label, receipt in zip(self.definition.labels, outcome.receipts, strict=False)}
         metadata = {each.metadata.key: each.metadata for each in task.series}
         with profile.part("ledger"):
             self.ledger.record(outcome.done, task.interval, metadata.values(), rejected, outcome.failures)
@@ -283,7 +219,7 @@ class _Run:
         result.read += outcome.read
         result.failures.update(outcome.failures)
         result.stopped = result.stopped or outcome.stopped
-        for label, receipt in zip(self.pipeline.labels, outcome.receipts, strict=False):
+        for label, receipt in zip(self.definition.labels, outcome.receipts, strict=False):
             sink = result.sinks[label]
             sink.written += receipt.written
             sink.unchanged += receipt.unchanged

@@ -14,13 +14,14 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl.engine.move import Mover
+from esmond_etl.engine.delivery import Delivery
+from esmond_etl.engine.stream import Stream
 from esmond_etl.model.batch import TS, Batch
 from esmond_etl.model.equality import same_value
-from esmond_etl.model.errors import EsmondEtlError
+from esmond_etl.model.errors import described
 from esmond_etl.model.interval import Interval
 from esmond_etl.model.series import Series, SeriesId
-from esmond_etl.plugin.sink import Sink, Task
+from esmond_etl.plugin.sink import Sink
 
 #: So many differences of a series are shown; all are counted.
 SHOWN = 5
@@ -60,24 +61,23 @@ class Compared:
             self.first.append(difference)
 
 
-def verify(mover: Mover, series: Iterable[Series], interval: Interval) -> Iterator[Compared]:
+def verify(delivery: Delivery, series: Iterable[Series], interval: Interval) -> Iterator[Compared]:
     """How each of `series` compares in `interval` with each sink, in the order given."""
-    pipeline = mover.pipeline
-    pairs = [(label, sink, each) for each in series for label, sink in zip(pipeline.labels, pipeline.sinks, strict=True)]
-    with ThreadPoolExecutor(pipeline.settings.parallel, "verify") as pool:
-        yield from pool.map(lambda pair: _compare(mover, pair[0], pair[1], pair[2], interval), pairs)
+    definition = delivery.definition
+    pairs = [(label, sink, each) for each in series for label, sink in zip(definition.labels, definition.sinks, strict=True)]
+    with ThreadPoolExecutor(definition.settings.parallel, "verify") as pool:
+        yield from pool.map(lambda pair: _compare(delivery.stream, pair[0], pair[1], pair[2], interval), pairs)
 
 
-def _compare(mover: Mover, label: str, sink: Sink, series: Series, interval: Interval) -> Compared:
+def _compare(stream: Stream, label: str, sink: Sink, series: Series, interval: Interval) -> Compared:
     result = Compared(series.id, label)
-    target = mover.becomes(series)
+    target = stream.becomes(series)
     try:
         if target is None:
             return result
-        task = Task((series,), interval, mover.pipeline.settings.window)
-        compare(map(sink.shows, mover.transformed(series, task)), sink.read(target, interval), result)
+        compare(map(sink.shows, stream.read(series, interval)), sink.read(target, interval), result)
     except Exception as error:  # whatever source, transforms and sink raise
-        result.error = str(error) if isinstance(error, EsmondEtlError) else f"{type(error).__name__}: {error}"
+        result.error = described(error)
     return result
 
 

@@ -43,7 +43,7 @@ class Batch:
 
     series: Series
     points: pa.RecordBatch
-    in_order: bool = field(default=False, compare=False, repr=False)  #: every moment is known to lie after the one before it
+    in_order: bool = field(default=False, compare=False, repr=False)  #: `ts` is known to be strictly increasing
 
     @classmethod
     def of(cls, series: Series, ts: pa.Array, val: pa.Array) -> Batch:
@@ -99,7 +99,7 @@ class Batch:
 
     def with_val(self, val: pa.Array) -> Batch:
         """The same moments with other values."""
-        return Batch.of(self.series, self.ts, val)
+        return Batch(self.series, pa.RecordBatch.from_arrays([self.ts, val], ["ts", "val"]), self.in_order)
 
     def with_series(self, series: Series) -> Batch:
         """The same datapoints as those of another series."""
@@ -107,7 +107,7 @@ class Batch:
 
     def filter(self, mask: pa.Array) -> Batch:
         """Only the datapoints where `mask` is true."""
-        return Batch(self.series, self.points.filter(mask))
+        return Batch(self.series, self.points.filter(mask), self.in_order)
 
     def values(self) -> list[Any]:
         """The values as Python objects, JSON text decoded."""

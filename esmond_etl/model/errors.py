@@ -81,3 +81,10 @@ class StatusError(ArchiveError):
 
 class ContentError(ArchiveError):
     """The archive's answer is not what was asked for."""
+
+
+def described(error: BaseException) -> str:
+    """What to tell a person about `error`: the sentence of one of ours; of any other, its type and its text."""
+    if isinstance(error, EsmondEtlError) and str(error):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -20,6 +20,7 @@ from esmond_etl.pipeline.positions import Path
 from esmond_etl.pipeline.problems import Mistake, json_types, nouns
 from esmond_etl.pipeline.settings import Settings
 from esmond_etl.pipeline.tests import Case
+from esmond_etl.plugin.chain import Chain
 from esmond_etl.plugin.sink import Sink
 from esmond_etl.plugin.source import Source
 from esmond_etl.plugin.stage import Stage
@@ -64,7 +65,7 @@ def mistakes(draft: Draft) -> Iterator[Mistake]:
     if draft.settings is not None and draft.right("window"):
         yield from _periods(draft.settings.window, draft.transforms)
     for path, stage in draft.stages():
-        yield from _event_types(path, getattr(stage, "event_types", None))
+        yield from _event_types(path, _named_event_types(stage))
     if draft.source is not None and draft.right("source", "event_types") and draft.right("source", "summaries"):
         yield from _impossible_summaries(draft.source)
         yield from _refusals(draft.source, draft)
@@ -104,6 +105,12 @@ def _is_slip(name: str) -> bool:
     return mistake is not None and not mistake.warning
 
 
+def _named_event_types(stage: Stage) -> Collection[str] | None:
+    if isinstance(stage, Source):
+        return stage.wanted_event_types()
+    return stage.event_types if isinstance(stage, Transform) else None
+
+
 def _event_types(path: Path, names: Collection[str] | None) -> Iterator[Mistake]:
     if names is not None and not names:
         yield Mistake((*path, "event_types"), "is empty: that is no event type at all", "name some, or leave it out for all")
@@ -132,7 +139,7 @@ def _is_number(value: Any) -> bool:
 
 def _summaries(source: Source) -> list[Summary]:
     """The summaries that a source asks for, without "all"."""
-    return [Summary.parse(each) for each in getattr(source, "summaries", ("base",)) if each != "all"]
+    return [Summary.parse(each) for each in source.wanted_summaries() if each != "all"]
 
 
 def _has(name: str, summary: Summary) -> bool:
@@ -141,9 +148,9 @@ def _has(name: str, summary: Summary) -> bool:
 
 
 def _impossible_summaries(source: Source) -> Iterator[Mistake]:
-    names = getattr(source, "event_types", None)
+    names = source.wanted_event_types()
     wanted = _summaries(source)
-    if not names or "all" in getattr(source, "summaries", ()):
+    if not names or "all" in source.wanted_summaries():
         return
     for index, summary in enumerate(wanted):
         if not any(_has(name, summary) for name in names):
@@ -161,9 +168,9 @@ def _possible(names: Iterable[str]) -> str:
 
 def _candidates(source: Source, known: Iterable[str] = EVENT_TYPES) -> list[Series]:
     """One series of each kind that the source may offer, of a made-up metadata that has them all; of `known` types if it names none."""
-    names = getattr(source, "event_types", None) or list(dict.fromkeys(known))
+    names = source.wanted_event_types() or list(dict.fromkeys(known))
     kinds = [*_summaries(source)]
-    if "all" in getattr(source, "summaries", ()):
+    if "all" in source.wanted_summaries():
         kinds += [BASE, *(Summary(kind, _DAY) for kind in ("aggregation", "average", "statistics"))]
     offered = {name: {kind: Served("") for kind in dict.fromkeys([BASE, *kinds]) if _has(name, kind)} for name in EVENT_TYPES}
     offered |= {name: {kind: Served("") for kind in [BASE, *kinds]} for name in names if name not in EVENT_TYPES}
@@ -172,27 +179,18 @@ def _candidates(source: Source, known: Iterable[str] = EVENT_TYPES) -> list[Seri
     return [Series(metadata, name, kind) for name in names for kind in dict.fromkeys(kinds) if _has(name, kind)]
 
 
-def becomes(series: Series, transforms: Iterable[Transform]) -> Series | None:
-    """The series that sinks are given of `series`; None if nothing of it goes through."""
-    target: Series | None = series
-    for transform in transforms:
-        if target is not None and transform.concerns(target):
-            target = transform.becomes(target)
-    return target
-
-
 def _refusals(source: Source, draft: Draft) -> Iterator[Mistake]:
     if not draft.right("transform"):
         return
-    transforms = [each for each in draft.transforms if each is not None]
+    chain = Chain(tuple(each for each in draft.transforms if each is not None))
     try:
-        ends = [target for series in _candidates(source) if (target := becomes(series, transforms))]
+        ends = [target for series in _candidates(source) if (target := chain.becomes(series))]
     except Exception as error:  # a transform that knows only once it is open
         yield Mistake(("transform",), f"cannot say offline which series come out: {error}", warning=True)
         return
     for index, sink in enumerate(draft.sinks):
         if sink is not None:
-            found = _refused(("sink", index), sink, ends, getattr(source, "event_types", None) is not None)
+            found = _refused(("sink", index), sink, ends, source.wanted_event_types() is not None)
             yield from (each for each in found if not each.warning or draft.right("sink", index))
 
 
@@ -220,9 +218,9 @@ def _unworkable(source: Source, draft: Draft) -> Iterator[Mistake]:
     """Transforms that can never work on an event type although the file names it."""
     others = [name for each in draft.transforms if each is not None for name in each.event_types or ()]
     for series in _candidates(source, others):
-        sure = series.summary == BASE or "all" not in getattr(source, "summaries", ())  # of other summaries there may be none
+        sure = series.summary == BASE or "all" not in source.wanted_summaries()  # of other summaries there may be none
         if sure and not _is_slip(series.event_type):
-            yield from _stumbling(series, draft, getattr(source, "event_types", None) is not None)
+            yield from _stumbling(series, draft, source.wanted_event_types() is not None)
 
 
 def _stumbling(series: Series, draft: Draft, named: bool) -> Iterator[Mistake]:

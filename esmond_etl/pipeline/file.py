@@ -1,4 +1,4 @@
-"""Pipeline files: TOML to a Pipeline, every mistake with file, line and column."""
+"""Pipeline files: TOML to a Definition, every mistake with file, line and column."""
 
 from __future__ import annotations
 
@@ -7,26 +7,22 @@ import re
 import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import BaseModel, Field, ValidationError, create_model
 
 from esmond_etl.model.errors import ConfigError
-from esmond_etl.model.interval import DURATION_PATTERN, Interval, ceil, floor, parse_moment
+from esmond_etl.model.interval import DURATION_PATTERN
 from esmond_etl.pipeline import checks as check
 from esmond_etl.pipeline import positions as toml_positions
+from esmond_etl.pipeline.definition import Definition
 from esmond_etl.pipeline.problems import Mistake, Problem, in_words, json_types, keys_of, nearest, nouns, value_at, where
 from esmond_etl.pipeline.settings import Settings
 from esmond_etl.pipeline.tests import Case
 from esmond_etl.plugin.registry import Kind, Registry, installed_of, ours
-from esmond_etl.plugin.sink import Sink
-from esmond_etl.plugin.source import Source
-from esmond_etl.plugin.stage import options
-from esmond_etl.plugin.transform import Transform
+from esmond_etl.plugin.stage import Stage, options
 
 #: The parts of a pipeline file that are not settings.
 PARTS: Final = ("source", "transform", "sink", "test")
@@ -34,59 +30,7 @@ PARTS: Final = ("source", "transform", "sink", "test")
 _PASSWORD: Final = re.compile(r"\w+://[^/\s@]*:[^/\s@]+@")
 
 
-@dataclass(frozen=True)
-class Pipeline:
-    """What a pipeline file says; plain data until its stages are opened."""
-
-    file: str
-    settings: Settings
-    source: Source
-    transforms: tuple[Transform, ...]
-    sinks: tuple[Sink, ...]
-    labels: tuple[str, ...]  #: what people call its sinks: "sink[0] (parquet)"
-    tests: tuple[Case, ...] = ()  #: what its `[[test]]` tables say
-
-    @property
-    def name(self) -> str:
-        """What its ledger is called."""
-        return self.settings.name or Path(self.file).stem
-
-    @property
-    def named_at(self) -> toml_positions.Position:
-        """Where its file gives it a name; the file's beginning if it does not."""
-        text = Path(self.file).read_text(encoding="utf-8")
-        return toml_positions.locate(toml_positions.positions(text), ("name",))
-
-    @property
-    def ledger_path(self) -> Path:
-        """Where its ledger is."""
-        folder = self.settings.ledger or os.environ.get("ESMOND_ETL_LEDGER") or Path(self.file).parent / ".esmond-etl"
-        return Path(folder) / f"{self.name}.ledger"
-
-    def wanted(self, now: int, from_: object = None, to: object = None) -> Interval:
-        """The whole windows that it wants and that have ended, given that it is `now`; `from_` and `to` replace the file's own.
-
-        Raises ConfigError if one of these is not a time.
-        """
-        window = self.settings.window
-        try:
-            start = floor(parse_moment(self.settings.from_ if from_ is None else from_, now), window)
-            end = ceil(parse_moment(self.settings.to if to is None else to, now), window)
-        except ValueError as error:
-            raise ConfigError(str(error)) from None
-        closed = floor(now - self.settings.settle, window)
-        return Interval(start, max(start, min(end, closed)))
-
-    @property
-    def delivery(self) -> str:
-        """A digest of what is delivered where: what one delivery has done does not count for another."""
-        parts = [f"{self.settings.window}"]
-        parts += [f"{type(stage).__qualname__} {stage.model_dump_json()}" for stage in self.transforms]
-        parts += sorted(f"{type(sink).__qualname__} {sink.model_dump_json(include=set(sink.place))}" for sink in self.sinks)
-        return sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def load(path: str | Path) -> Pipeline:
+def load(path: str | Path) -> Definition:
     """The pipeline in the file `path`; raises ConfigError with all that `check` calls an error, a line each."""
     pipeline, problems = inspect(path)
     errors = [problem for problem in problems if not problem.warning]
@@ -95,9 +39,22 @@ def load(path: str | Path) -> Pipeline:
     return pipeline
 
 
-def inspect(path: str | Path, registry: Registry | None = None) -> tuple[Pipeline | None, list[Problem]]:
+def inspect(path: str | Path, registry: Registry | None = None) -> tuple[Definition | None, list[Problem]]:
     """The pipeline in the file `path` (None if it cannot be made) and all that is wrong with the file, in the file's order."""
     return _Reader(str(path), registry).read()
+
+
+def define(data: Mapping[str, Any]) -> Definition:
+    """The pipeline that `data` describes as a pipeline file would; a stage may be an object instead of a table.
+
+    Raises ConfigError with every mistake, a line each.
+    """
+    reader = _Reader(f"<{data.get('name')}>", None)
+    definition = reader._pipeline(dict(data))
+    errors = [each for each in reader.mistakes if not each.warning]
+    if definition is None or errors:
+        raise ConfigError("\n".join(f"{where(path)}: {what}" + (f"; {hint}" if hint else "") for path, what, hint, _ in errors))
+    return definition
 
 
 class _Reader:
@@ -111,13 +68,13 @@ class _Reader:
         self.substituted: set[toml_positions.Path] = set()  #: values that the environment has a part in
         self.unset: set[toml_positions.Path] = set()  #: those of them for which it has nothing
 
-    def read(self) -> tuple[Pipeline | None, list[Problem]]:
+    def read(self) -> tuple[Definition | None, list[Problem]]:
         try:
             return self._read()
         except RecursionError:
             return None, [Problem(self.file, (1, 1), "", "is nested too deeply to be read")]
 
-    def _read(self) -> tuple[Pipeline | None, list[Problem]]:
+    def _read(self) -> tuple[Definition | None, list[Problem]]:
         try:
             self.text = Path(self.file).read_text(encoding="utf-8")
             data = tomllib.loads(self.text)
@@ -162,7 +119,7 @@ class _Reader:
         ]
         return sorted(dict.fromkeys(problems), key=lambda problem: (problem.position, problem.warning))
 
-    def _pipeline(self, raw: dict[str, Any]) -> Pipeline | None:
+    def _pipeline(self, raw: dict[str, Any]) -> Definition | None:
         data: dict[str, Any] = self._substituted(raw, ())
         source_options = data.pop("source", None)
         transforms, sinks, tests = (self._list(data, name) for name in ("transform", "sink", "test"))
@@ -179,8 +136,8 @@ class _Reader:
             self.mistake(*found)
         if settings is None or source is None or not ends or None in made + ends + cases:
             return None
-        labels = tuple(f"sink[{index}] ({each['type']})" for index, each in enumerate(sinks))
-        return Pipeline(self.file, settings, source, made, ends, labels, cases)
+        labels = tuple(f"sink[{index}] ({_type(each)})" for index, each in enumerate(sinks))
+        return Definition(self.file, settings, source, made, ends, labels, cases)
 
     def _draft(self, transforms: int, sinks: int) -> check.Draft:
         """Of each stage as much as could be made of it, so that one mistake does not hide another."""
@@ -222,7 +179,10 @@ class _Reader:
         return os.environ.get(match[1], "")
 
     def _stage(self, kind: Kind, given: Any, path: toml_positions.Path) -> Any:
-        if not isinstance(given, dict):
+        if isinstance(given, Stage):  # of a program
+            self.made[path] = given
+            return given
+        if not isinstance(given, Mapping):
             self.mistake(path, "is no table of options")
             return None
         name = given.get("type")
@@ -304,6 +264,11 @@ class _Reader:
             if not any(mistake.path == place for mistake in self.mistakes):
                 what = " or ".join(dict.fromkeys(each.what for each in mistakes)).replace(" or must be ", " or ")
                 self.mistake(place, what, mistakes[0].hint)
+
+
+def _type(given: Any) -> str:
+    """What a stage is called: its `type` in a file, its class in a program."""
+    return str(given["type"]) if isinstance(given, Mapping) else type(given).__name__
 
 
 def _nested(one: toml_positions.Path, other: toml_positions.Path) -> bool:

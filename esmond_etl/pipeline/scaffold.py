@@ -141,7 +141,7 @@ def _sink(name: str) -> type[Sink]:
 
 def _example(stage: type[Sink]) -> dict[str, Any]:
     """The options in the example of a sink's class."""
-    tables = tomllib.loads(dedent(getattr(stage, "example", ""))).get("sink") or [{}]
+    tables = tomllib.loads(dedent(stage.example)).get("sink") or [{}]
     return {name: value for name, value in tables[0].items() if name != "type"}
 
 

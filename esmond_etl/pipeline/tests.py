@@ -15,6 +15,7 @@ from esmond_etl.model.batch import Batch, DataPoint
 from esmond_etl.model.interval import moment, parse_moment
 from esmond_etl.model.series import SUBJECT_FIELDS, Metadata, Series, Served, Summary
 from esmond_etl.pipeline.settings import Moment
+from esmond_etl.plugin.chain import Chain
 from esmond_etl.plugin.stage import Context
 from esmond_etl.plugin.transform import Transform
 
@@ -96,15 +97,15 @@ def run(cases: Iterable[Case], transforms: Iterable[Transform], pipeline: str = 
             stage.open(Context(pipeline))
             opened.append(stage)
         for index, case in enumerate(cases):
-            yield _verdict(case.name or f"test[{index}]", case, stages)
+            yield _verdict(case.name or f"test[{index}]", case, Chain(tuple(stages)))
     finally:
         for stage in opened:
             stage.close()
 
 
-def _verdict(name: str, case: Case, transforms: list[Transform]) -> Verdict:
+def _verdict(name: str, case: Case, chain: Chain) -> Verdict:
     try:
-        series, points = _transformed(case, transforms)
+        series, points = _transformed(case, chain)
     except Exception as error:  # whatever a transform raises
         return Verdict(name, error=f"{type(error).__name__}: {error}")
     expected = [DataPoint(parse_moment(ts, 0), val) for ts, val in case.expected]
@@ -114,14 +115,13 @@ def _verdict(name: str, case: Case, transforms: list[Transform]) -> Verdict:
     return Verdict(name, "\n".join(unified_diff(before, after, "expected", "what came out", lineterm="")))
 
 
-def _transformed(case: Case, transforms: list[Transform]) -> tuple[Series | None, list[DataPoint]]:
-    series: Series | None = case.series()
-    batches: Iterable[Batch] = [Batch.from_points(case.series(), [(parse_moment(ts, 0), val) for ts, val in case.points])]
-    for transform in transforms:
-        if series is not None and transform.concerns(series):
-            batches = transform.apply(batches)
-            series = transform.becomes(series)
-    return series, [point for batch in batches for point in batch.to_points()] if series is not None else []
+def _transformed(case: Case, chain: Chain) -> tuple[Series | None, list[DataPoint]]:
+    series = case.series()
+    target = chain.becomes(series)
+    if target is None:
+        return None, []
+    batch = Batch.from_points(series, [(parse_moment(ts, 0), val) for ts, val in case.points])
+    return target, [point for each in chain.apply(series, [batch]) for point in each.to_points()]
 
 
 def _as_expected(point: DataPoint, expected: dict[int, DataPoint]) -> DataPoint:

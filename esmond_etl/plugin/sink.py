@@ -71,12 +71,30 @@ class Load(ABC):
         """Undo what can be undone: the task will be delivered again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What a sink can do: callers ask for it instead of trying."""
+
+    repeats: bool = True  #: delivering a task again leaves the target as it was; not true of a stream such as standard output
+    replaces: bool = True  #: what a later delivery of the same time no longer has, or has with another value, is removed
+    undoes: bool = True  #: a rollback leaves nothing of the task in the target; else only the next delivery makes it whole
+    reads_back: bool = True  #: `read` returns what the target holds
+    merges: bool = False  #: the target may hold the same series from elsewhere: they are compared, and kept
+    several_hosts: bool = False  #: tasks may be delivered from several hosts at the same time
+    prints: bool = False  #: datapoints go to standard output, so nothing else may
+
+
 class Sink(Stage):
     """Where datapoints are delivered to.
 
     Delivering a task twice leaves the target as delivering it once does: whatever the same series had in the same interval before
     is replaced or found unchanged. That makes a crash at any moment harmless.
     """
+
+    @property
+    def features(self) -> Features:
+        """What this sink can do, with the options that it has."""
+        return Features()
 
     def reach(self, context: Context) -> None:
         """Find out whether a run could deliver, and write nothing; raises EsmondEtlError with a sentence that says what to do.
@@ -98,6 +116,10 @@ class Sink(Stage):
     def shows(self, batch: Batch) -> Batch:
         """What `read` gives back of `batch` once it is delivered: the same, but for what the target cannot hold as it is."""
         return batch
+
+    def target_keys(self, memory: Mapping[str, str]) -> dict[str, str]:
+        """Metadata key in the source -> in the target, where these differ; from the notes in `memory`, without opening the sink."""
+        return {}
 
     def refusal(self, series: Series) -> str | None:
         """Why this sink can never take `series`, or None if it can; asked before anything is read."""

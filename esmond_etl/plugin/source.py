@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from esmond_etl.model.batch import Batch
 from esmond_etl.model.interval import Interval
@@ -14,6 +14,14 @@ from esmond_etl.plugin.stage import Stage
 
 class Source(Stage):
     """Where series are read from."""
+
+    def wanted_event_types(self) -> Sequence[str] | None:
+        """The event types that the options name; None if they name none, so that all are wanted."""
+        return None
+
+    def wanted_summaries(self) -> Sequence[str]:
+        """The summaries that the options name, such as "base" and "average/86400"; "all" for all of them."""
+        return ("base",)
 
     @abstractmethod
     def series(self, interval: Interval) -> Iterator[Series]:

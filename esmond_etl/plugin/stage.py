@@ -50,6 +50,9 @@ class Stage(BaseModel):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True, defer_build=True)
 
+    #: A pipeline file, or a part of one, that shows the stage at work: for `esmond-etl plugins` and `esmond-etl new`.
+    example: ClassVar[str] = ""
+
     #: The options that say which data this stage is about (of a sink: where they go).
     place: ClassVar[tuple[str, ...]] = ()
 

@@ -33,11 +33,6 @@ _VALUES: Final[dict[str, Callable[[int], Any]]] = {
 class SinkSuite:
     """What every sink must do: derive a class `Test...` from it, and define `sink`."""
 
-    repeats: ClassVar[bool] = True  #: delivering a task again leaves the target as it was; not so of a stream such as stdout
-    replaces: ClassVar[bool] = True  #: what a later delivery of the same time no longer has, or has otherwise, is gone
-    undoes: ClassVar[bool] = (
-        True  #: after a rollback nothing of the task is in the target; else only the next delivery makes it whole
-    )
     event_types: ClassVar[tuple[str, ...]] = tuple(_VALUES)  #: of these four, those that it is tested with
     kills: ClassVar[int] = 8  #: at so many moments of a commit the process is killed
 
@@ -83,11 +78,11 @@ class SinkSuite:
             assert self.held(sink, given) == given
             assert (receipt.written + receipt.unchanged, list(receipt.rejected)) == (sum(map(len, given.values())), [])
         with self.opened(tmp_path) as sink:
-            if self.repeats:
+            if self.sink(tmp_path).features.repeats:
                 assert self.held(sink, given) == given, "it is gone when the sink is opened again"
 
     def test_delivering_twice_is_delivering_once(self, tmp_path: Path) -> None:
-        self._needs("repeats")
+        self._needs(tmp_path, "repeats")
         given = self.given()
         for _ in range(2):
             with self.opened(tmp_path) as sink:
@@ -103,7 +98,7 @@ class SinkSuite:
             for each, points in given.items():
                 write(load, each, points)
             load.rollback()
-            if self.undoes:
+            if self.sink(tmp_path).features.undoes:
                 assert self.held(sink, given) == {each: [] for each in given}
             deliver(sink, given, interval)
             assert self.held(sink, given) == given
@@ -134,7 +129,7 @@ class SinkSuite:
             assert self.held(sink, broken) == broken
 
     def test_a_part_of_the_time_is_replaced_alone(self, tmp_path: Path) -> None:
-        self._needs("repeats", "replaces")
+        self._needs(tmp_path, "repeats", "replaces")
         given, other = self.given(), self.given(first=100)
         middle = Interval(START + DAY, START + 2 * DAY)
         with self.opened(tmp_path) as sink:
@@ -156,7 +151,7 @@ class SinkSuite:
         with self.opened(tmp_path) as sink:
             assert deliver(sink, empty, interval).written == 0
             assert self.held(sink, given) == empty
-            if self.repeats and self.replaces:
+            if self.sink(tmp_path).features.repeats and self.sink(tmp_path).features.replaces:
                 deliver(sink, given, interval)
                 deliver(sink, empty, interval)
                 assert self.held(sink, given) == empty
@@ -190,17 +185,17 @@ class SinkSuite:
             assert {each: points_of(sink.read(each, part)) for each in given} == {each: given[each][1:4] for each in given}
 
     def test_a_kill_between_write_and_commit_harms_nothing(self, tmp_path: Path) -> None:
-        self._needs("repeats")
+        self._needs(tmp_path, "repeats")
         given = self.given()
         assert self._killed(tmp_path, given, 0) == -signal.SIGKILL
         with self.opened(tmp_path) as sink:
-            if self.undoes:
+            if self.sink(tmp_path).features.undoes:
                 assert self.held(sink, given) == {each: [] for each in given}
             deliver(sink, given, Interval(START, START + 3 * DAY))
             assert self.held(sink, given) == given
 
     def test_a_kill_at_any_moment_of_a_commit_harms_nothing(self, tmp_path: Path) -> None:
-        self._needs("repeats")
+        self._needs(tmp_path, "repeats")
         calls = self._calls(tmp_path, self.given("counted"))
         moments = sorted({1 + round(index * (calls - 1) / (self.kills - 1)) for index in range(self.kills)})
         for moment in moments:
@@ -215,10 +210,11 @@ class SinkSuite:
         sink = self.sink(tmp_path)
         assert pickle.loads(pickle.dumps(sink)) == sink
 
-    def _needs(self, *promises: str) -> None:
+    def _needs(self, tmp_path: Path, *promises: str) -> None:
+        features = self.sink(tmp_path).features
         for name in promises:
-            if not getattr(self, name):
-                skip(f"it is not one that {name}")
+            if not getattr(features, name):
+                skip(f"it is not a sink that {name}")
         if "repeats" in promises and not hasattr(os, "fork"):
             skip("processes cannot be forked here")
 

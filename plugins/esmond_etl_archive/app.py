@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlencode
 import falcon
 import msgspec
 
-from esmond_etl.model.event_types import EVENT_TYPES, URL_WORDS
+from esmond_etl import EVENT_TYPES, URL_WORDS
 from esmond_etl_archive.fold import Point
 from esmond_etl_archive.metadata import Links, posted
 from esmond_etl_archive.refusal import NotFound, Refused

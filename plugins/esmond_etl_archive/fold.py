@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from esmond_etl.model.event_types import EVENT_TYPES, DataType
+from esmond_etl import EVENT_TYPES, DataType
 from esmond_etl_archive.refusal import Conflict, Refused
 from esmond_etl_archive.statistics import statistics
 from esmond_etl_archive.values import FRACTIONS, add_histogram, base_text, datapoint_text, histogram, number_text, text, time_of

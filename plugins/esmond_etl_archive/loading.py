@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from esmond_etl.model.event_types import EVENT_TYPES
+from esmond_etl import EVENT_TYPES
 from esmond_etl_archive.fold import Point
 from esmond_etl_archive.metadata import posted
 from esmond_etl_archive.refusal import Refused

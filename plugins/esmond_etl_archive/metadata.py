@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from esmond_etl.model.event_types import EVENT_TYPES, URL_WORDS
+from esmond_etl import EVENT_TYPES, URL_WORDS
 from esmond_etl_archive.refusal import Refused
 from esmond_etl_archive.values import whole
 

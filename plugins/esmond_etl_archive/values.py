@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from esmond_etl.model.event_types import DataType
+from esmond_etl import DataType
 from esmond_etl_archive.refusal import Refused
 
 Fraction = tuple[int, int]  #: numerator, denominator

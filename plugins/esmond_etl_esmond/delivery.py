@@ -18,11 +18,9 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import BASE, Interval, Metadata, Reject, Series, Summary
+from esmond_etl import BASE, ArchiveError, Interval, Metadata, Reject, RequestError, Series, StatusError, Summary, ts_column
 from esmond_etl.client import wire
 from esmond_etl.client.reading import Reader
-from esmond_etl.model.batch import ts_column
-from esmond_etl.model.errors import ArchiveError, RequestError, StatusError
 from esmond_etl_esmond import bulk, summing, values
 from esmond_etl_esmond.bulk import Bulk, Column, Slot
 from esmond_etl_esmond.target import LINGERING, Pauses, Place, Target, passes

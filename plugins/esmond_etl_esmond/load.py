@@ -10,9 +10,22 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import BASE, NUMBER, Batch, Load, Metadata, Receipt, Reject, Series, SinkError, Source, Task
+from esmond_etl import (
+    BASE,
+    NUMBER,
+    ArchiveError,
+    Batch,
+    Load,
+    Metadata,
+    Receipt,
+    Reject,
+    Series,
+    SinkError,
+    Source,
+    StatusError,
+    Task,
+)
 from esmond_etl.client.reading import Reader
-from esmond_etl.model.errors import ArchiveError, StatusError
 from esmond_etl_esmond import values
 from esmond_etl_esmond.bulk import Column
 from esmond_etl_esmond.delivery import Delivery, Tally

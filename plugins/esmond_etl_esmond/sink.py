@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Final
 
 import msgspec
 from pydantic import PrivateAttr
 
-from esmond_etl import BASE, Batch, Context, Interval, Load, Metadata, Series, Sink, SinkError, Source, Task
+from esmond_etl import (
+    BASE,
+    ArchiveError,
+    Batch,
+    Context,
+    Features,
+    Interval,
+    Load,
+    Metadata,
+    Series,
+    Sink,
+    SinkError,
+    Source,
+    StatusError,
+    Task,
+)
 from esmond_etl.client import wire
 from esmond_etl.client.reading import Reader
-from esmond_etl.model.errors import ArchiveError, StatusError
 from esmond_etl_esmond.connection import Connection
 from esmond_etl_esmond.load import EsmondLoad
 from esmond_etl_esmond.target import Target
@@ -66,6 +80,15 @@ class EsmondSink(Connection, Sink):
         if series.summary == BASE:
             return None
         return f"{series.summary}: only base data can be written: the archive makes its own summaries"
+
+    @property
+    def features(self) -> Features:
+        """An archive keeps what it has: numbers are never replaced, and other programs may have written some of them."""
+        return Features(replaces=False, undoes=False, merges=True, several_hosts=True)
+
+    def target_keys(self, memory: Mapping[str, str]) -> dict[str, str]:
+        """Metadata key in the source -> in the target, which makes up keys."""
+        return {name.removeprefix("key:"): key for name, key in memory.items() if name.startswith("key:")}
 
     def begin(self, task: Task) -> Load:
         """The way into the archive for one task: each metadata goes there as soon as all its series have ended."""

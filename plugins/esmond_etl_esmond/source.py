@@ -55,6 +55,14 @@ class EsmondSource(Connection, Source):
 
     _reader: Reader = PrivateAttr()
 
+    def wanted_event_types(self) -> list[str] | None:
+        """The event types that the options name."""
+        return self.event_types
+
+    def wanted_summaries(self) -> list[str]:
+        """The summaries that the options name."""
+        return self.summaries
+
     @field_validator("summaries", mode="before")
     @classmethod
     def _known_summaries(cls, value: Any) -> Any:

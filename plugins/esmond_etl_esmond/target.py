@@ -16,10 +16,9 @@ from typing import Any, Final
 
 import msgspec
 
-from esmond_etl import BASE, Interval, IntervalSet, Metadata, StoppedError
+from esmond_etl import BASE, ArchiveError, ContentError, Interval, IntervalSet, Metadata, StatusError, StoppedError
 from esmond_etl.client import wire
 from esmond_etl.client.archive import LONGEST_WAIT, PASSING, Archive
-from esmond_etl.model.errors import ArchiveError, ContentError, StatusError
 from esmond_etl_esmond.summing import Verdict
 
 #: Metadata of the target that are remembered, the last ones used.

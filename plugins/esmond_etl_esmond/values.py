@@ -10,9 +10,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import JSON_TEXT, NUMBER
-from esmond_etl.model.batch import nullable_number_column, text_column
-from esmond_etl.model.equality import same_value
+from esmond_etl import JSON_TEXT, NUMBER, nullable_number_column, same_value, text_column
 from esmond_etl_esmond.fractions import simplest
 
 #: An archive keeps a float as `int(v * 10000)`.

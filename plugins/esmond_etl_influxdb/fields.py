@@ -12,9 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import JSON_TEXT, NUMBER, Batch
-from esmond_etl.model.batch import number_column, text_column, ts_column
-from esmond_etl.model.histograms import bucket_width, statistics
+from esmond_etl import JSON_TEXT, NUMBER, Batch, histograms, number_column, text_column, ts_column
 from esmond_etl_influxdb import values
 
 #: A field -> the statistic that it holds, by the name that archives give it.
@@ -98,7 +96,7 @@ def _histograms(batch: Batch) -> Points:
     except ValueError:  # some are no histograms
         return _objects(batch)
     count = _counts(opened)
-    columns = statistics(opened, STATISTICS.values(), bucket_width(batch.series))
+    columns = histograms.statistics(opened, STATISTICS.values(), histograms.bucket_width(batch.series))
     odd = pc.and_(pc.is_null(columns["mean"]), pc.not_equal(count, 0.0))
     if pc.any(odd, min_count=0).as_py():  # buckets with names that are no numbers, or negative counts
         return _objects(_as_text(batch))
@@ -142,7 +140,7 @@ def _opener(batch: Batch) -> _Opener | None:
     if series.data_type == "histogram":
         return _one_histogram(batch)
     if series.data_type == "statistics":
-        width = bucket_width(series)
+        width = histograms.bucket_width(series)
         return lambda ts, text: values.one(ts, values.statistics(text, STATISTICS, width))
     if series.event_type == "packet-trace":
         destination = series.metadata.destination
@@ -159,7 +157,7 @@ def _one_histogram(batch: Batch) -> _Opener:
             opened = one.opened().val
         except ValueError:
             return None
-        columns = statistics(opened, STATISTICS.values(), bucket_width(batch.series))
+        columns = histograms.statistics(opened, STATISTICS.values(), histograms.bucket_width(batch.series))
         found = {name: columns[each][0].as_py() for name, each in STATISTICS.items()}
         count = _counts(opened)[0].as_py()
         if found["mean"] is None and count:

@@ -14,8 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from esmond_etl import TS, Batch, Interval, Series, SinkError, Summary
-from esmond_etl.model.batch import json_column, number_column, ts_column
+from esmond_etl import TS, Batch, Interval, Series, SinkError, Summary, json_column, number_column, ts_column
 from esmond_etl_influxdb import fields, flux, influxql
 from esmond_etl_influxdb.server import Server
 from esmond_etl_influxdb.values import FIELDS, TEXTS

@@ -10,8 +10,7 @@ import pyarrow.compute as pc
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 from urllib3.util import parse_url
 
-from esmond_etl import Batch, Context, Duration, Interval, Load, PluginError, Series, Sink, Task, Traffic
-from esmond_etl.model.histograms import bucket_width
+from esmond_etl import Batch, Context, Duration, Features, Interval, Load, PluginError, Series, Sink, Task, Traffic, histograms
 from esmond_etl_influxdb import fields, lines, reading
 from esmond_etl_influxdb.fields import Points
 from esmond_etl_influxdb.load import InfluxDBLoad
@@ -167,10 +166,15 @@ class InfluxDBSink(Sink):
         if not name or name.startswith(("#", "_")):
             return f"{series}: InfluxDB keeps no measurement that is called {name!r}"
         try:
-            bucket_width(series)
+            histograms.bucket_width(series)
         except ValueError as error:
             return str(error)
         return None
+
+    @property
+    def features(self) -> Features:
+        """A point overwrites the point with the same tags and time; nothing is deleted."""
+        return Features(replaces=False, undoes=False, several_hosts=True)
 
     def begin(self, task: Task) -> Load:
         """The way into InfluxDB for one task."""

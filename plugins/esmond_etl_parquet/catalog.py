@@ -15,8 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from esmond_etl import TS, Metadata, Series, Served, Summary
-from esmond_etl.model.batch import text_column
+from esmond_etl import TS, Metadata, Series, Served, Summary, text_column
 from esmond_etl_parquet.columns import subject_values
 from esmond_etl_parquet.tree import Change, Tree, sync_all
 

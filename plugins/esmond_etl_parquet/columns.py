@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from esmond_etl import JSON_TEXT, NUMBER, TS, Batch, Metadata, Reject, Series
-from esmond_etl.model.batch import json_column, number_column, text_column
+from esmond_etl import JSON_TEXT, NUMBER, TS, Batch, Metadata, Reject, Series, json_column, number_column, text_column
 from esmond_etl_parquet import histograms, typed
 from esmond_etl_parquet.typed import Typed
 

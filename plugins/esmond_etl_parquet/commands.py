@@ -39,11 +39,10 @@ def _paths(place: str) -> Iterator[str]:
     if not place.endswith(".toml"):
         yield place
         return
-    from esmond_etl import ConfigError
-    from esmond_etl.pipeline import file as config
+    from esmond_etl import ConfigError, load
     from esmond_etl_parquet.sink import ParquetSink
 
-    paths = [sink.path for sink in config.load(place).sinks if isinstance(sink, ParquetSink)]
+    paths = [sink.path for sink in load(place).definition.sinks if isinstance(sink, ParquetSink)]
     if not paths:
         raise ConfigError(f"{place}: this pipeline has no sink of type parquet")
     yield from paths

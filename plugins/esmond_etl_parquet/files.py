@@ -16,8 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from esmond_etl import TS, Batch, Interval, Series, SinkError, Summary
-from esmond_etl.model.batch import text_column, ts_bounds
+from esmond_etl import TS, Batch, Interval, Series, SinkError, Summary, text_column, ts_bounds
 from esmond_etl_parquet import columns
 from esmond_etl_parquet.columns import Kind
 from esmond_etl_parquet.tree import Tree

@@ -30,6 +30,14 @@ class ParquetSource(Source):
 
     _tree: Tree = PrivateAttr()
 
+    def wanted_event_types(self) -> list[str] | None:
+        """The event types that the options name."""
+        return self.event_types
+
+    def wanted_summaries(self) -> list[str]:
+        """The summaries that the options name."""
+        return self.summaries
+
     def open(self, context: Context) -> None:
         """Look whether it is there, whole: finish what a killed run was about to commit; raises SourceError if that is impossible."""
         with spoken(SourceError, without_secrets(self.path)):

@@ -18,9 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from esmond_etl import Metadata, Series
-from esmond_etl.model.batch import json_column, number_column
-from esmond_etl.model.histograms import bucket_width
+from esmond_etl import Metadata, Series, histograms, json_column, number_column
 
 #: Which columns there are; the name is also that of the column.
 Typed = Literal["delays", "hops", "traces", "intervals", "streams"]
@@ -115,7 +113,7 @@ def of_delays(series: Series) -> bool:
 def width(metadata: Metadata, event_type: str) -> float:
     """How many milliseconds the number that names a bucket stands for; NaN if the metadata tells it wrong."""
     try:
-        return bucket_width(Series(metadata, event_type))
+        return histograms.bucket_width(Series(metadata, event_type))
     except ValueError:
         return math.nan
 

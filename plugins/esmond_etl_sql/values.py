@@ -9,8 +9,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import JSON_TEXT, NUMBER, Batch, Reject
-from esmond_etl.model.batch import json_column
+from esmond_etl import JSON_TEXT, NUMBER, Batch, Reject, json_column
 
 #: Which table a value belongs in.
 Kind = Literal["number", "json"]

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, PrivateAttr
 
-from esmond_etl import Batch, Context, Load, Receipt, Series, Sink, SinkError, Task
+from esmond_etl import Batch, Context, Features, Load, Receipt, Series, Sink, SinkError, Task
 from esmond_etl_stdout.formats import FORMATS, Format
 from esmond_etl_stdout.spool import Spool
 
@@ -38,6 +38,11 @@ class StdoutSink(Sink):
     def open(self, context: Context) -> None:
         """Start anew, with a heading."""
         self._widths = []
+
+    @property
+    def features(self) -> Features:
+        """What is printed cannot be taken back."""
+        return Features(repeats=False, replaces=False, reads_back=False, prints=True)
 
     def begin(self, task: Task) -> Load:
         """Lines that are printed when the task is committed."""

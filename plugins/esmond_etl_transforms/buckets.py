@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import Batch
-from esmond_etl.model.interval import floor
+from esmond_etl import Batch, floor
 
 
 def bucket_starts(ts: pa.Array, period: int) -> pa.Array:

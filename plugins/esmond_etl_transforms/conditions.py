@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from esmond_etl import TS, Batch, Series, Transform
-from esmond_etl.model.interval import parse_moment
+from esmond_etl import TS, Batch, Series, Transform, parse_moment
 from esmond_etl_transforms.fields import field_of
 from esmond_etl_transforms.only_numbers import are_numbers
 

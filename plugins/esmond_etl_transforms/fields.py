@@ -3,8 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from esmond_etl import Metadata
-from esmond_etl.model.series import SUBJECT_FIELDS
+from esmond_etl import SUBJECT_FIELDS, Metadata
 
 #: Fields that stand in attributes of their own; every other is a free-form parameter.
 ATTRIBUTES = {name: name.replace("-", "_") for name in (*SUBJECT_FIELDS, "subject-type")} | {"metadata-key": "key"}

@@ -6,9 +6,7 @@ import msgspec
 import pyarrow.compute as pc
 from pydantic import Field
 
-from esmond_etl import Batch, BatchTransform, Series, SourceError, Summary
-from esmond_etl.model.batch import json_column
-from esmond_etl.model.histograms import MILLISECOND, STATISTICS, bucket_width, statistics
+from esmond_etl import Batch, BatchTransform, Series, SourceError, Summary, histograms, json_column
 from esmond_etl_transforms.fields import with_field
 from esmond_etl_transforms.opening import opened
 
@@ -55,30 +53,30 @@ class HistogramStats(BatchTransform):
             series = series.replace(summary=Summary("statistics", series.summary.window))
         if "sample-bucket-width" not in series.metadata.parameters or series.event_type != "histogram-owdelay":
             return series
-        return series.replace(metadata=with_field(series.metadata, "sample-bucket-width", str(MILLISECOND)))
+        return series.replace(metadata=with_field(series.metadata, "sample-bucket-width", str(histograms.MILLISECOND)))
 
     def apply_batch(self, batch: Batch) -> Batch:
         """The statistics at the same moments."""
-        histograms = opened(batch, self)
-        if histograms is None:
+        found = opened(batch, self)
+        if found is None:
             return batch
         try:
-            width = bucket_width(batch.series)
+            width = histograms.bucket_width(batch.series)
         except ValueError as error:
             raise SourceError(str(error)) from None
-        result = self._all(histograms, width) if self.statistic == "all" else self._one(histograms, width)
+        result = self._all(found, width) if self.statistic == "all" else self._one(found, width)
         return result.with_series(self.becomes(batch.series))
 
     def _all(self, batch: Batch, width: float) -> Batch:
-        columns = statistics(batch.val, STATISTICS, width)
+        columns = histograms.statistics(batch.val, histograms.STATISTICS, width)
         encode = msgspec.json.Encoder().encode
         rows = zip(*(column.to_pylist() for column in columns.values()), strict=True)
         return batch.with_val(
-            json_column([b"{}" if row[0] is None else encode(dict(zip(STATISTICS, row, strict=True))) for row in rows])
+            json_column([b"{}" if row[0] is None else encode(dict(zip(histograms.STATISTICS, row, strict=True))) for row in rows])
         )
 
     def _one(self, batch: Batch, width: float) -> Batch:
-        val = statistics(batch.val, [self.statistic], width)[self.statistic]
+        val = histograms.statistics(batch.val, [self.statistic], width)[self.statistic]
         if self.statistic == "mode":
             val = pc.list_element(val, 0)
         return batch.with_val(val).filter(pc.is_valid(val))

@@ -10,9 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field
 
-from esmond_etl import Batch, Duration, Series, Summary, Transform
-from esmond_etl.model.batch import json_column, ts_column
-from esmond_etl.model.histograms import entries
+from esmond_etl import Batch, Duration, Series, Summary, Transform, histograms, json_column, ts_column
 from esmond_etl_transforms.buckets import bucket_starts, whole_buckets
 from esmond_etl_transforms.opening import opened
 
@@ -52,7 +50,7 @@ class MergeHistograms(Transform):
 
     def _merged(self, batch: Batch) -> Batch:
         starts = bucket_starts(batch.ts, self.period)
-        row, bucket, count = entries(batch.val)
+        row, bucket, count = histograms.entries(batch.val)
         table = pa.table({"start": starts.take(row), "bucket": bucket, "count": count})
         merged: dict[int, dict[str, int]] = {start: {} for start in pc.unique(starts).to_pylist()}
         sums = table.group_by(["start", "bucket"]).aggregate([("count", "sum")])

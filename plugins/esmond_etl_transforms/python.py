@@ -11,8 +11,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 from pydantic import Field, PrivateAttr
 
-from esmond_etl import Batch, BatchTransform, ConfigError, Context, DataPoint, PluginError
-from esmond_etl.model.batch import json_column, number_column, ts_column
+from esmond_etl import Batch, BatchTransform, ConfigError, Context, DataPoint, PluginError, json_column, number_column, ts_column
 
 _ENCODE = msgspec.json.Encoder().encode
 

@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 from unittest.mock import patch
 
-from esmond_etl.engine.move import Mover, Outcome
-from esmond_etl.engine.run import Result, run
+from esmond_etl.engine.delivery import Delivery, Outcome
+from esmond_etl.engine.result import Result
+from esmond_etl.engine.run import run
 from esmond_etl.pipeline import file as config
+from esmond_etl.pipeline.definition import Definition
 from esmond_etl.plugin.sink import Task
 from esmond_etl.plugin.stage import Context
 
@@ -66,19 +68,19 @@ def main() -> None:
     if sys.argv[2:]:
         _list(pipeline, watch)
     else:
-        move = Mover.move
+        deliver = Delivery.deliver
 
-        def watched(mover: Mover, task: Task) -> Outcome:
+        def watched(delivery: Delivery, task: Task) -> Outcome:
             watch.note("first task")
-            return move(mover, task)
+            return deliver(delivery, task)
 
-        with patch.object(Mover, "move", watched):
+        with patch.object(Delivery, "deliver", watched):
             run(pipeline, watch, stop)
     watch.facts["peak"] = resident("VmHWM")
     print(json.dumps({name: round(value, 3) for name, value in watch.facts.items()}))
 
 
-def _list(pipeline: config.Pipeline, watch: Watch) -> None:
+def _list(pipeline: Definition, watch: Watch) -> None:
     """The series kept, and no more."""
     pipeline.source.open(Context(pipeline.name, pipeline.settings.parallel))
     found = list(pipeline.source.series(pipeline.wanted(int(time.time()))))

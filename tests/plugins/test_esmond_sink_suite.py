@@ -12,9 +12,6 @@ from esmond_etl.testing import SinkSuite
 
 
 class TestEsmondSink(SinkSuite):
-    replaces = False
-    undoes = False
-
     @pytest.fixture(autouse=True)
     def _archive(self, archive: Any, tmp_path: Path) -> None:
         self.archive, self.ledger = archive, tmp_path / "ledger.db"

@@ -284,8 +284,6 @@ class TestSuite(SinkSuite):
     """What every sink must do, in an InfluxDB whose measurements no other test has."""
 
     event_types = ("throughput", "time-error-estimates", "failures")
-    replaces = False  # what is delivered again overwrites itself; nothing is deleted
-    undoes = False
 
     @pytest.fixture(autouse=True)
     def _place(self, influxdb: str) -> None:

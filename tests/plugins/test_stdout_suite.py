@@ -14,8 +14,6 @@ from esmond_etl.testing import SinkSuite
 
 
 class TestJsonLines(SinkSuite):
-    repeats = False
-    replaces = False
     columns = ("metadata_key", "event_type", "summary")
 
     @contextmanager

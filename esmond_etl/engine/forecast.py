@@ -1,0 +1,103 @@
+"""What a run would do, found out without a sink and without reading a datapoint."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
+
+from esmond_etl.engine import plan
+from esmond_etl.engine.ledger import Ledger
+from esmond_etl.engine.stream import Stream
+from esmond_etl.model.batch import DataPoint
+from esmond_etl.model.interval import Interval
+from esmond_etl.model.series import Series
+
+
+class Kind(NamedTuple):
+    """Series of one event type and one summary."""
+
+    event_type: str
+    summary: str
+
+
+class Refusal(NamedTuple):
+    """Series that a sink can never take."""
+
+    event_type: str
+    summary: str
+    sink: str  #: its label
+    reason: str
+
+
+@dataclass
+class Amount:
+    """How much a run would read."""
+
+    series: int = 0
+    windows: int = 0
+    requests: int = 0  #: at least
+
+
+@dataclass
+class Forecast:
+    """What a run would read, and what its sinks would refuse."""
+
+    interval: Interval
+    amounts: dict[Kind, Amount] = field(default_factory=dict)
+    refused: Counter[Refusal] = field(default_factory=Counter)  #: in series
+
+
+def forecast(stream: Stream, ledger: Ledger, interval: Interval, now: int, again: bool = False) -> Forecast:
+    """What a run over `interval` would read that is not done yet; all of it with `again`.
+
+    Raises SourceError or ArchiveError if the source cannot be listed.
+    """
+    definition = stream.definition
+    found = Forecast(interval)
+    window = definition.settings.window
+    again = again or ledger.about("delivery") not in (None, definition.delivery)
+    pace = plan.Pace(window)
+    series = _deliverable(stream, found)
+    for intervals, group in plan.todo(definition, ledger, series, interval, now, again):
+        tasks = sum(1 for _ in plan.tasks([plan.Todo(intervals, group[:1])], pace))
+        for each in group:
+            amount = found.amounts.setdefault(Kind(each.event_type, str(each.summary)), Amount())
+            amount.series += 1
+            amount.windows += intervals.seconds // window
+            amount.requests += tasks
+    return found
+
+
+def _deliverable(stream: Stream, found: Forecast) -> Iterator[Series]:
+    """The series that the transforms let through and no sink refuses; refusals are counted in `found`."""
+    for each in stream.series(found.interval):
+        target = stream.becomes(each)
+        refusals = list(_refusals(stream, target)) if target is not None else []
+        found.refused.update(Refusal(each.event_type, str(each.summary), *refusal) for refusal in refusals)
+        if target is not None and not refusals:
+            yield each
+
+
+def _refusals(stream: Stream, target: Series) -> Iterator[tuple[str, str]]:
+    for label, sink in zip(stream.definition.labels, stream.definition.sinks, strict=True):
+        with suppress(Exception):  # a sink that can tell only once it is open
+            if reason := sink.refusal(target):
+                yield label, reason
+
+
+def preview(stream: Stream, interval: Interval, points: int, most: int) -> Iterator[tuple[Series, DataPoint]]:
+    """The first `points` datapoints of each of the first `most` series that have any, as sinks would receive them."""
+    shown = 0
+    for series in stream.series(interval):
+        if stream.becomes(series) is None:
+            continue
+        batches = stream.read(series, interval)
+        found = list(islice(((batch.series, point) for batch in batches for point in batch.to_points()), points))
+        yield from found
+        shown += bool(found)
+        if shown == most:
+            return

@@ -1,0 +1,112 @@
+"""A pipeline to run from a program: a notebook, a task of Airflow or Dagster, a script."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self
+
+from esmond_etl.engine.delivery import Delivery
+from esmond_etl.engine.forecast import Forecast, forecast, preview
+from esmond_etl.engine.ledger import Ledger
+from esmond_etl.engine.result import IncompleteError, Observer, Result, Unobserved
+from esmond_etl.engine.run import run
+from esmond_etl.engine.stream import Stream
+from esmond_etl.engine.verify import Compared, verify
+from esmond_etl.model.batch import DataPoint
+from esmond_etl.model.interval import Interval
+from esmond_etl.model.series import Series
+from esmond_etl.pipeline import file
+from esmond_etl.pipeline.definition import Definition
+from esmond_etl.plugin.stage import Stage
+
+#: A stage, or its options as a pipeline file has them, with its `type` among them.
+StageLike = Stage | Mapping[str, Any]
+
+
+class Pipeline:
+    """A source, transforms and sinks, and the ledger that remembers what has been delivered."""
+
+    definition: Definition  #: what the file, or the arguments, say
+
+    def __init__(
+        self, name: str, *, source: StageLike, sinks: Sequence[StageLike], transforms: Sequence[StageLike] = (), **settings: Any
+    ) -> None:
+        """A pipeline without a file; `settings` are the keys of a pipeline file, with `from_` for `from`.
+
+        Its ledger is in the folder `ledger`, by default in `.esmond-etl` in the current folder. Raises ConfigError with every
+        mistake, a line each.
+        """
+        settings = {("from" if key == "from_" else key): value for key, value in settings.items()}
+        data = {"name": name, "source": source, "transform": list(transforms), "sink": list(sinks), **settings}
+        self.definition = file.define(data)
+
+    @classmethod
+    def _of(cls, definition: Definition) -> Self:
+        made = cls.__new__(cls)
+        made.definition = definition
+        return made
+
+    @property
+    def name(self) -> str:
+        """What its ledger is called."""
+        return self.definition.name
+
+    def wanted(self, from_: object = None, to: object = None) -> Interval:
+        """The time that a run would deliver: whole windows that have ended. `from_` and `to` replace the pipeline's own."""
+        return self.definition.wanted(int(time.time()), from_, to)
+
+    def run(
+        self,
+        *,
+        from_: object = None,
+        to: object = None,
+        reload: bool = False,
+        processes: int = 0,
+        observer: Observer | None = None,
+        stop: threading.Event | None = None,
+        check: bool = True,
+    ) -> Result:
+        """Deliver what has not been delivered yet, and return how it went.
+
+        `from_` and `to` replace the pipeline's own; `reload` delivers again what is done already. With `processes`, so many worker
+        processes share the tasks. Setting `stop` ends the run: the next one continues where it stopped.
+
+        Raises IncompleteError, which carries the result, if something was not delivered (not with `check=False`); LockedError if
+        another run of the pipeline is under way; any other EsmondEtlError if the run could not start.
+        """
+        result = run(self.definition, observer or Unobserved(), stop, from_, to, reload, processes)
+        if check and not result.complete:
+            raise IncompleteError(result)
+        return result
+
+    def plan(self, *, from_: object = None, to: object = None, reload: bool = False) -> Forecast:
+        """What a run would read. Opens no sink and writes nothing."""
+        now = int(time.time())
+        with Stream(self.definition) as stream, closing(Ledger.to_read(self.definition.ledger_path)) as ledger:
+            return forecast(stream, ledger, self.definition.wanted(now, from_, to), now, reload)
+
+    def preview(
+        self, *, points: int = 5, series: int = 10, from_: object = None, to: object = None
+    ) -> list[tuple[Series, DataPoint]]:
+        """The first datapoints of the first series, after the transforms. Opens no sink and writes nothing."""
+        with Stream(self.definition) as stream:
+            return list(preview(stream, self.wanted(from_, to), points, series))
+
+    def verify(self, *, from_: object = None, to: object = None) -> list[Compared]:
+        """How each series in each sink compares with the source, value by value."""
+        interval = self.wanted(from_, to)
+        with (
+            Stream(self.definition) as stream,
+            closing(Ledger.to_read(self.definition.ledger_path)) as ledger,
+            Delivery(stream, ledger) as delivery,
+        ):
+            return list(verify(delivery, stream.series(interval), interval))
+
+
+def load(path: str | Path) -> Pipeline:
+    """The pipeline in the file `path`; raises ConfigError with every mistake in it, a line each."""
+    return Pipeline._of(file.load(path))

@@ -1,0 +1,119 @@
+"""How a run went, and who sees it go on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from esmond_etl.model.errors import EsmondEtlError
+from esmond_etl.model.interval import Interval
+from esmond_etl.model.series import SeriesId
+
+if TYPE_CHECKING:
+    from esmond_etl.engine.delivery import Outcome
+
+
+@dataclass
+class Delivered:
+    """What became of datapoints in one sink."""
+
+    written: int = 0
+    unchanged: int = 0
+    rejected: int = 0
+
+
+@dataclass
+class Result:
+    """How a run went."""
+
+    pipeline: str
+    interval: Interval
+    series: int = 0  #: that something was left to do of
+    tasks: int = 0
+    read: int = 0  #: datapoints
+    sinks: dict[str, Delivered] = field(default_factory=dict)
+    requests: int = 0
+    received: int = 0  #: bytes
+    seconds: float = 0
+    profile: dict[str, float] = field(default_factory=dict)  #: CPU seconds by part, if they are measured
+    failures: dict[SeriesId, str] = field(default_factory=dict)
+    remarks: Counter[str] = field(default_factory=Counter)
+    note: str = ""  #: what the user should know about this run before all else
+    stopped: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was due has been delivered."""
+        return not (self.failures or self.stopped or any(sink.rejected for sink in self.sinks.values()))
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain data, for programs."""
+        return {
+            "pipeline": self.pipeline,
+            "from": self.interval.start,
+            "to": self.interval.end,
+            "complete": self.complete,
+            "stopped": self.stopped,
+            "series": self.series,
+            "tasks": self.tasks,
+            "read": self.read,
+            "written": sum(sink.written for sink in self.sinks.values()),
+            "unchanged": sum(sink.unchanged for sink in self.sinks.values()),
+            "rejected": sum(sink.rejected for sink in self.sinks.values()),
+            "sinks": {label: vars(sink) for label, sink in self.sinks.items()},
+            "requests": self.requests,
+            "bytes": self.received,
+            "seconds": round(self.seconds, 3),
+            **({"profile": {part: round(seconds, 3) for part, seconds in self.profile.items()}} if self.profile else {}),
+            "failures": {str(series): message for series, message in self.failures.items()},
+            "remarks": dict(self.remarks),
+            "note": self.note,
+        }
+
+
+class IncompleteError(EsmondEtlError):
+    """A run ended, and some of what was due has not been delivered; `result` says what."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(_incomplete(result))
+        self.result = result
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.result,)
+
+
+def _incomplete(result: Result) -> str:
+    rejected = sum(sink.rejected for sink in result.sinks.values())
+    parts = ["it was told to stop"] if result.stopped else []
+    parts += [f"{rejected:,} datapoints were rejected"] if rejected else []
+    if result.failures:
+        series, reason = next(iter(result.failures.items()))
+        parts.append(f"{len(result.failures):,} series are not done, among them {series}: {reason}")
+    return f"{result.pipeline}: {'; '.join(parts)}"
+
+
+class Observer(Protocol):
+    """Sees the progress of a run."""
+
+    def listed(self, series: int) -> None:
+        """So many series have been listed so far."""
+
+    def planned(self, amount: int) -> None:
+        """`amount` series-seconds are left to do in all."""
+
+    def moved(self, amount: int, outcome: Outcome, result: Result) -> None:
+        """A task of so many series-seconds has ended."""
+
+
+class Unobserved:
+    """An observer that ignores all."""
+
+    def listed(self, series: int) -> None:
+        """Ignore it."""
+
+    def planned(self, amount: int) -> None:
+        """Ignore it."""
+
+    def moved(self, amount: int, outcome: Outcome, result: Result) -> None:
+        """Ignore it."""
