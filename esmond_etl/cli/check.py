@@ -117,9 +117,9 @@ def _stage(label: str, act: Callable[[], dict[str, str]]) -> dict[str, Any]:
 
 
 def _transforms(pipeline: Definition) -> Iterator[tuple[str, Any]]:
-    from esmond_etl.plugin.registry import installed_of
+    from esmond_etl.plugin.registry import installed
 
-    names = {stage: name for name, stage in installed_of("transform").of("transform").items()}
+    names = {stage: name for name, stage in installed("transform").of("transform").items()}
     for index, stage in enumerate(pipeline.transforms):
         yield f"transform[{index}] ({names.get(type(stage), type(stage).__name__)})", stage
 

@@ -64,7 +64,6 @@ def _row(each: Any) -> tuple[Any, ...]:
 
 def _retry(pipeline: Any) -> None:
     """Take the windows of all rejected datapoints off what is done, and run."""
-    from esmond_etl.cli.run import stopping
     from esmond_etl.engine.ledger import Ledger
     from esmond_etl.engine.run import run
     from esmond_etl.model.interval import Interval, floor
@@ -77,5 +76,5 @@ def _retry(pipeline: Any) -> None:
             ledger.forget(Interval(start, start + window), [series])
     finally:
         ledger.close()
-    with stopping() as stop, show.watching(pipeline.name) as watch:
+    with show.stopping() as stop, show.watching(pipeline.name) as watch:
         show.failures(run(pipeline, watch, stop))

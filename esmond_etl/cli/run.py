@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -85,7 +82,7 @@ def command(
         shard.prepare()
     if every:
         return _again_and_again(pipelines, every, metrics_port, **options)
-    with stopping() as stop:
+    with show.stopping() as stop:
         with memory.loading():
             from esmond_etl.pipeline import file as config
 
@@ -102,7 +99,7 @@ def _again_and_again(pipelines: tuple[str, ...], every: int, metrics_port: int |
 
     if options["reload"]:
         raise click.UsageError("--reload would deliver everything again every time: leave out --every or --reload")
-    with stopping() as stop:
+    with show.stopping() as stop:
         return keep_going(pipelines, every, metrics_port, stop, lambda pipeline: _moved(pipeline, stop, True, **options))
 
 
@@ -130,22 +127,3 @@ def _moved(
 
     with show.watching(pipeline.name, quiet) as watch:
         return run(pipeline, watch, stop, from_, to, reload, processes if executor == "processes" else 0)
-
-
-@contextmanager
-def stopping() -> Iterator[threading.Event]:
-    """An event that SIGINT and SIGTERM set; a second signal ends the process at once."""
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: object) -> None:
-        stop.set()
-        show.say("stopping: what is in flight is finished or rolled back ...")
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

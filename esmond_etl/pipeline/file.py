@@ -21,7 +21,7 @@ from esmond_etl.pipeline.definition import Definition
 from esmond_etl.pipeline.problems import Mistake, Problem, in_words, json_types, keys_of, nearest, nouns, value_at, where
 from esmond_etl.pipeline.settings import Settings
 from esmond_etl.pipeline.tests import Case
-from esmond_etl.plugin.registry import Kind, Registry, installed_of, ours
+from esmond_etl.plugin.registry import Kind, Registry, installed, ours
 from esmond_etl.plugin.stage import Stage, options
 
 #: The parts of a pipeline file that are not settings.
@@ -189,7 +189,7 @@ class _Reader:
         rest = {key: value for key, value in given.items() if key != "type"}
         if self.registry is None and isinstance(name, str) and (stage := ours(kind, name)):
             return self._validated(stage, rest, path)
-        registry = self.registry or installed_of(kind)
+        registry = self.registry or installed(kind)
         known = registry.of(kind)
         if name is None:
             self.mistake((*path, "type"), "is missing", f"which {kind}? known: {', '.join(sorted(known))}")

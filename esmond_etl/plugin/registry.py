@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import pluggy
 
 from esmond_etl.plugin import hookspecs
+from esmond_etl.plugin.commands import COMMANDS
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -122,15 +123,9 @@ def _importer(plugin: Plugin) -> tuple[Plugin, Any]:
 
 
 @cache
-def installed() -> Registry:
-    """What all installed plugins offer, loaded once."""
-    return load()
-
-
-@cache
-def installed_of(kind: Kind) -> Registry:
-    """What all installed plugins offer of one kind, loaded once."""
-    return load((kind,))
+def installed(*kinds: Kind) -> Registry:
+    """What all installed plugins offer of `kinds` (default: of all), loaded once."""
+    return load(kinds or KINDS)
 
 
 def _load(plugins: Iterable[tuple[Plugin, Any]], kinds: tuple[Kind, ...]) -> Registry:
@@ -188,8 +183,6 @@ def _fault(kind: Kind, name: object, thing: object) -> str | None:
         return "a name is made of letters, digits, '.', '_' and '-'"
     if kind == "command":
         import click
-
-        from esmond_etl.cli import COMMANDS
 
         if name in COMMANDS:
             return "the name is taken by a command of esmond-etl itself: choose another"

@@ -36,10 +36,11 @@ __all__ = ["Archive", "Conflict", "Loaded", "Refused", "Running", "load", "recor
 
 @hookimpl
 def esmond_etl_commands() -> "dict[str, click.Command]":
-    """The command `archive`."""
+    """The commands `archive` and `demo`."""
     from esmond_etl_archive.commands import archive  # click is loaded when a command is looked up
+    from esmond_etl_archive.demo import demo
 
-    return {"archive": archive}
+    return {"archive": archive, "demo": demo}
 
 
 def __getattr__(name: str) -> Any:

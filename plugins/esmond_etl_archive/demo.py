@@ -8,14 +8,16 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 import esmond_etl
-from esmond_etl import cli
+from esmond_etl import ConfigError, EsmondEtlError
 from esmond_etl.cli import show
-from esmond_etl.model.errors import ConfigError, EsmondEtlError
+
+if TYPE_CHECKING:
+    from esmond_etl import Pipeline, Result
 
 #: Marks a folder as one that the demo made, and may make anew.
 MARK = ".esmond-etl-demo"
@@ -23,12 +25,12 @@ MARK = ".esmond-etl-demo"
 TOKEN = "demo"
 
 
-@click.command(short_help=cli.COMMANDS["demo"])
+@click.command(short_help="Move sample measurements between two archives on this machine.")
 @click.option(
     "--directory", type=click.Path(file_okay=False, path_type=Path), default="esmond-etl-demo", show_default=True, help="Where."
 )
 @click.option("--days", type=click.IntRange(1, 365), default=28, show_default=True, help="Days of sample measurements.")
-def command(directory: Path, days: int) -> int:
+def demo(directory: Path, days: int) -> int:
     """Fill an archive with sample measurements, mirror it into another, export it to Parquet, and compare all three.
 
     Both archives run on this machine, on free ports, and are gone in the end; what was moved stays in the directory.
@@ -45,7 +47,7 @@ def command(directory: Path, days: int) -> int:
     _next(directory)
     differing = sum(row[2] for rows in compared.values() for row in rows.values())
     complete = all(result.complete for result in results) and not differing
-    return cli.DONE if complete else cli.INCOMPLETE
+    return 0 if complete else 1
 
 
 def _prepare(directory: Path) -> None:
@@ -61,9 +63,10 @@ def _prepare(directory: Path) -> None:
 def _archives(directory: Path, days: int) -> Iterator[tuple[str, str]]:
     """The URLs of an archive with sample measurements, and of an empty one."""
     try:
-        import esmond_etl_archive as archives
         import falcon  # noqa: F401
         import waitress  # noqa: F401
+
+        import esmond_etl_archive as archives
     except ImportError as error:
         raise ConfigError(f"the demo needs the embedded archive ({error}): pip install 'esmond-etl[demo]'") from None
     store = archives.Archive(directory / "source.db")
@@ -75,18 +78,16 @@ def _archives(directory: Path, days: int) -> Iterator[tuple[str, str]]:
     store.close()
 
 
-def _load(name: str) -> Any:
-    from esmond_etl.engine.pipeline import load
+def _load(name: str) -> Pipeline:
+    from esmond_etl import load  # pydantic and pyarrow are not for those who only want `--help`
 
     package = Path(esmond_etl.__file__).parent
     installed = package / "pipelines" / name
     return load(installed if installed.exists() else package.parent / "pipelines" / name)
 
 
-def _run(pipeline: Any) -> Any:
-    from esmond_etl.cli.run import stopping
-
-    with stopping() as stop, show.watching(pipeline.name) as observer:
+def _run(pipeline: Pipeline) -> Result:
+    with show.stopping() as stop, show.watching(pipeline.name) as observer:
         result = pipeline.run(observer=observer, stop=stop, check=False)
     show.failures(result)
     if result.stopped:
@@ -94,7 +95,7 @@ def _run(pipeline: Any) -> Any:
     return result
 
 
-def _compare(pipeline: Any) -> dict[str, list[int]]:
+def _compare(pipeline: Pipeline) -> dict[str, list[int]]:
     """Event type -> series, datapoints that are the same in source and sink, datapoints that are not."""
     rows: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
     with show.working(f"comparing every datapoint of {pipeline.name}"):

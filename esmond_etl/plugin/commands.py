@@ -1,0 +1,19 @@
+"""The commands of esmond-etl itself, whose names no plugin may take."""
+
+#: Command -> what it is for. Each is in the module of `esmond_etl.cli` that has its name, as the click command `command`.
+COMMANDS = {
+    "new": "Write a pipeline file, or a plugin, to start from.",
+    "check": "Report every mistake in pipeline files, without connecting.",
+    "test": "Send the test datapoints in pipeline files through the transforms.",
+    "plan": "Show what a run would read; reads nothing but the list.",
+    "preview": "Show the first datapoints after the transforms; writes nothing.",
+    "run": "Move what has not been moved yet.",
+    "status": "Show how far each series has come.",
+    "verify": "Compare what the source has with what the sinks have.",
+    "rejects": "List, send or forget the datapoints that a sink would not take.",
+    "reset": "Forget what has been moved.",
+    "get": "Print datapoints of an archive.",
+    "list": "Print the metadata of an archive.",
+    "plugins": "Explain the installed sources, transforms and sinks.",
+    "schema": "Print the JSON Schema of pipeline files, for editors.",
+}
