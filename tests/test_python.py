@@ -99,7 +99,7 @@ def test_a_run_that_is_told_to_stop_says_so(sampled: Any, tmp_path: Path) -> Non
 
 
 def test_an_observer_sees_the_run(sampled: Any, tmp_path: Path) -> None:
-    class Seen:
+    class Seen(Unobserved):
         left = 0
         results: list[Result] = []  # noqa: RUF012
 

@@ -92,7 +92,7 @@ def say(text: str, **facts: Any) -> None:
 
 
 class Lines:
-    """Watches a run with a plain line on stderr now and then."""
+    """Shows the progress of a run as a plain line on stderr now and then."""
 
     def __init__(self, name: str, quiet: bool = False) -> None:
         self.name, self.quiet = name, quiet
@@ -115,9 +115,14 @@ class Lines:
             text = f"{self.name}: {share:.0f} % done, {result.read} datapoints read, {len(result.failures)} series failed"
             say(text, pipeline=self.name, share=round(share, 1), read=result.read, failed=len(result.failures))
 
+    def waiting(self, text: str) -> None:
+        """Say what the run waits for."""
+        if text and not self.quiet:
+            say(f"{self.name}: {text}", pipeline=self.name)
+
 
 class Bar:
-    """Watches a run with a progress bar on stderr."""
+    """Shows the progress of a run as a bar on stderr."""
 
     def __init__(self, progress: Any, name: str) -> None:
         self.progress = progress
@@ -127,6 +132,11 @@ class Bar:
     def listed(self, series: int) -> None:
         """Show how many series there are."""
         self.progress.update(self.task, points=f"{series:,} series")
+
+    def waiting(self, text: str) -> None:
+        """Say above the bar what the run waits for."""
+        if text:
+            self.progress.console.print(f"{self.name}: {text}", markup=False, highlight=False)
 
     def planned(self, amount: int) -> None:
         """Start the bar."""

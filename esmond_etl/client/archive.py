@@ -5,36 +5,34 @@ from __future__ import annotations
 import re
 import threading
 import time
-from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
-from urllib.parse import urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.utils import requote_uri, select_proxy
 from urllib3.exceptions import (
-    ConnectTimeoutError,
     HTTPError,
-    InvalidHeader,
     MaxRetryError,
-    NewConnectionError,
-    ReadTimeoutError,
-    SSLError,
 )
 from urllib3.util.retry import Retry
 
-from esmond_etl.client import wire
+from esmond_etl.client.failures import broken, failure, is_transient, translate_errors
+from esmond_etl.client.guard import POOLS, Guard
+from esmond_etl.client.urls import list_url
 from esmond_etl.model import profile
-from esmond_etl.model.errors import ArchiveError, ConfigError, ContentError, RequestError, StatusError, StoppedError
+from esmond_etl.model.errors import (
+    ArchiveError,
+    ContentError,
+    RequestError,
+    StoppedError,
+)
 from esmond_etl.model.traffic import Traffic
 
 T = TypeVar("T")
-
-#: Statuses that pass: the same request may succeed later.
-PASSING: Final = frozenset({429, 500, 502, 503, 504})
 
 #: An archive that asks to be left alone for longer than this is not waited for, s.
 LONGEST_WAIT: Final = 600
@@ -44,12 +42,22 @@ _PLAIN: Final = re.compile(r"/[A-Za-z0-9_/-]*")
 
 _ONCE: Final = Retry(0, read=False)
 
+#: A connection that is not made after so long will not be made, s.
+CONNECT: Final = 10
+
+#: Redirects that are followed, one after the other.
+_REDIRECTS: Final = 5
+
+#: Bytes of an answer that are read, and decompressed, at a time.
+_PIECE: Final = 2**17
+
 
 class Answer(NamedTuple):
     """A successful answer of an archive."""
 
     status: int
     body: bytes
+    seconds: float = 0.0  #: from sending the request to the last byte of the answer
 
 
 class _Request(NamedTuple):
@@ -79,6 +87,10 @@ class Archive:
     ca: str | None = None  #: file of certificates to trust instead of the system's
     cert: str | tuple[str, str] | None = None  #: file of a client's certificate and key, or a file each
     timeout: float = 60  #: s without a byte from the archive
+    deadline: float | None = None  #: s that a request which reads may take in all; None for ten times `timeout`
+    patience: float | None = None  #: s that the answer to a request which writes is waited for; None for twenty times `timeout`
+    follow: Sequence[str] = ()  #: other hosts that the archive may lead to, without credentials
+    largest: int = 256 * 2**20  #: bytes of an answer at most, after decompression
     retries: int = 4
     backoff: float = 0.3  #: s before the first retry; twice as long before each further one
     parallel: int = 8  #: requests in flight at most
@@ -88,7 +100,7 @@ class Archive:
     troubled: bool = False  #: whether it has failed, or answered nonsense, since it was opened
 
     def __post_init__(self) -> None:
-        self.list_url, basic = _list_url(self.url, self.script_alias)
+        self.list_url, basic = list_url(self.url, self.script_alias)
         self.origin = "{0.scheme}://{0.netloc}".format(urlsplit(self.list_url))
         self._authorization = f"Token {self.api_key}" if self.api_key else basic
         self._slots = threading.BoundedSemaphore(self.parallel)
@@ -96,12 +108,19 @@ class Archive:
         self._retry = Retry(total=self.retries, backoff_factor=self.backoff, backoff_max=60, backoff_jitter=self.backoff)
         self._session = requests.Session()
         self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=self.parallel, max_retries=0)
+        self._adapter.poolmanager.pool_classes_by_scheme = POOLS
         self._session.mount(self.origin, self._adapter)
         self._settings = self._tls_and_proxies()
         self._prepared = self._session.prepare_request(requests.Request("GET", self.list_url, {"Accept": "application/json"}))
         self._pool: Any = None  # of connections to `origin`
         self._pooled = not select_proxy(self.list_url, self._settings["proxies"])
-        self._patience = urllib3.Timeout(connect=self.timeout, read=self.timeout)
+        self._guard = Guard(self.stop)
+        connect = min(self.timeout, CONNECT)
+        self._both: tuple[float, float] = (connect, self.timeout)
+        self._reading = urllib3.Timeout(connect=connect, read=self.timeout)
+        # who gives up on a write does not know what becomes of it: as long as the connection lasts, the answer can come
+        self._patience = 20 * self.timeout if self.patience is None else self.patience
+        self._writing = urllib3.Timeout(connect=connect, read=self._patience)
         self._open_headers = dict(self._prepared.headers)
         self._headers = {**self._open_headers, **({"Authorization": self._authorization} if self._authorization else {})}
 
@@ -115,6 +134,7 @@ class Archive:
 
     def close(self) -> None:
         """Close all connections."""
+        self._guard.close()
         self._session.close()
 
     def get(self, url: str, params: Mapping[str, Any], decode: Callable[[bytes], T]) -> T:
@@ -128,7 +148,7 @@ class Archive:
                 with profile.part("decode"):
                     return _decoded(answer, request.url, decode)
             except ArchiveError as error:
-                if not _passes(error):
+                if not is_transient(error):
                     raise
                 self.troubled = True
                 try:
@@ -143,10 +163,24 @@ class Archive:
         return self._send(request._replace(body=body, headers={**request.headers, "Content-Type": "application/json"}))
 
     def _request(self, method: str, url: str, params: Mapping[str, Any]) -> _Request:
-        target = self.origin + url if _PLAIN.fullmatch(url) else requote_uri(urljoin(self.list_url, url))
+        with translate_errors(url):
+            target = self.origin + url if _PLAIN.fullmatch(url) else requote_uri(urljoin(self.list_url, url))
         query = urlencode({name: value for name, value in params.items() if value is not None}, doseq=True)
-        headers = self._headers if target.startswith(self.origin + "/") else self._open_headers
-        return _Request(method, target + ("&" if "?" in target else "?") + query if query else target, headers)
+        return self._to(method, target + ("&" if "?" in target else "?") + query if query else target)
+
+    def _to(self, method: str, url: str) -> _Request:
+        """A request to `url`; raises ContentError if the archive leads to a host that it may not lead to."""
+        if url.startswith(self.origin + "/"):
+            return _Request(method, url, self._headers)
+        with translate_errors(url):
+            parts, ours = urlsplit(url), urlsplit(self.origin)
+        host = (parts.hostname or "").lower()
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and ours.scheme == "http")
+        is_upgrade = host == ours.hostname and (ours.scheme, parts.scheme) == ("http", "https")
+        if not (is_safe and (is_upgrade or host in map(str.lower, self.follow))):
+            hint = f'to allow it, write follow = ["{parts.hostname}"]' if is_safe else "from https it may lead to https alone"
+            raise ContentError(f"{self.list_url}: the archive leads to {url}, which is on another server: {hint}", url)
+        return _Request(method, url, self._open_headers)  # credentials are for the archive alone
 
     def _send(self, request: _Request) -> Answer:
         if self.stop.is_set():
@@ -156,30 +190,67 @@ class Archive:
             answer, headers = self._exchange(request)
         if answer.status < 300:
             return answer
-        raise _failure(request, answer, headers)
+        raise failure(request.method, request.url, answer.status, answer.body, headers)
 
     def _exchange(self, request: _Request) -> tuple[Answer, Mapping[str, str]]:
         received = 0
+        reads = request.body is None
+        seconds = (self.deadline or 10 * self.timeout) if reads else self._patience
+        started = time.monotonic()
         try:
-            response = self._open(request)
-            if response.status in (301, 302, 307, 308) and request.method == "GET":
-                response.drain_conn()  # so that the connection can be used again
-                settings = {**self._settings, "stream": True}
-                response = self._session.send(self._as_prepared(request), timeout=self.timeout, **settings).raw
-            body = response.read(decode_content=True)
-            received = response.tell() or len(body)
-            response.release_conn()
+            with self._guard.watch(seconds) as watched:
+                response = self._followed(request, self._open(request))
+                body = self._body(request, response)
+                received = response.tell() or len(body)
+                response.release_conn()
+                if watched.ended:  # a connection that is shut down may look like the end of the answer
+                    raise OSError(watched.ended)
         except (requests.RequestException, HTTPError, OSError) as error:
-            raise _broken(request, error, self.timeout) from None
+            if watched.ended == "stop":
+                raise StoppedError("told to stop") from None
+            if watched.ended == "deadline":
+                raise RequestError(
+                    f"{request.method} {request.url}: no complete answer within {seconds:g} s", request.url, True
+                ) from None
+            raise broken(request.method, request.url, error, self.timeout) from None
         finally:
             self.traffic.count(received, len(request.body or b""))
-        return Answer(response.status, body), response.headers
+        return Answer(response.status, body, time.monotonic() - started), response.headers
+
+    def _followed(self, request: _Request, response: urllib3.BaseHTTPResponse) -> urllib3.BaseHTTPResponse:
+        """The response where a redirect leads, if `response` is one that may be followed."""
+        for _ in range(_REDIRECTS):
+            if response.status not in (301, 302, 307, 308) or request.method != "GET":
+                return response
+            response.drain_conn()  # so that the connection can be used again
+            with translate_errors(request.url):
+                location = urljoin(request.url, response.headers.get("Location", ""))
+            request = self._to(request.method, location)
+            response = self._open(request)
+        raise ContentError(f"{request.url}: more than {_REDIRECTS} redirects, one after the other", request.url)
+
+    def _body(self, request: _Request, response: urllib3.BaseHTTPResponse) -> bytes:
+        """The body of `response`, decompressed; raises ContentError if it is larger than `largest`."""
+        parts, size = [], 0
+        # in pieces: the whole of a compressed answer could take a thousand times its size
+        for part in response.stream(_PIECE, decode_content=True):
+            parts.append(part)
+            size += len(part)
+            if size > self.largest:
+                response.close()
+                raise ContentError(f"{request.method} {request.url}: the answer is larger than {self.largest:,} bytes", request.url)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _open(self, request: _Request) -> urllib3.BaseHTTPResponse:
         """The response to `request`, its body not read yet."""
         if not (self._pooled and request.url.startswith(self.origin + "/")):
             settings = {name: self._settings[name] for name in ("verify", "cert", "proxies")}
-            response = self._adapter.send(self._as_prepared(request), stream=True, timeout=self.timeout, **settings)
+            response = self._adapter.send(
+                self._as_prepared(request),
+                stream=True,
+                timeout=self._both,
+                **settings,
+            )
             raw: urllib3.BaseHTTPResponse = response.raw
             return raw
         pool = self._pool or self._connect()
@@ -192,7 +263,7 @@ class Archive:
             retries=_ONCE,
             redirect=False,
             assert_same_host=False,
-            timeout=self._patience,
+            timeout=self._reading if request.body is None else self._writing,
             preload_content=False,
             decode_content=False,
         )
@@ -238,75 +309,13 @@ class _Pace:
             raise StoppedError("told to stop")
 
 
-def is_url(url: str) -> bool:
-    """Whether `url` leads to a server of HTTP: it names a host, as a host may be named, and no impossible port."""
-    try:
-        requests.Request("GET", url).prepare()
-        parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool((parts.hostname or "").encode("idna"))
-    except ValueError:  # requests' InvalidURL and UnicodeError are such, too
-        return False
-
-
-def _list_url(url: str, script_alias: str | None) -> tuple[str, str | None]:
-    """The URL of the list of metadata, and the Authorization header of a user and password in `url`, if any."""
-    if not is_url(url):
-        raise ConfigError(f"{re.sub('//.*@', '//', url)!r} is not the URL of an archive: write https://HOST/")
-    parts = urlsplit(url)
-    user, _, host = parts.netloc.rpartition("@")
-    path = parts.path.rstrip("/")
-    if not path.endswith("/perfsonar/archive"):
-        path += "/".join(["", *(word for word in (script_alias or "").split("/") if word), "perfsonar/archive"])
-    basic = "Basic " + b64encode(user.encode()).decode() if user else None
-    return urlunsplit((parts.scheme, host, path + "/", "", "")), basic
-
-
 def _decoded(answer: Answer, url: str, decode: Callable[[bytes], T]) -> T:
     try:
-        return decode(answer.body)
-    except ValueError as error:  # msgspec's DecodeError is one
+        with translate_errors(url):
+            return decode(answer.body)
+    except ContentError:
         if answer.body.lstrip()[:1] == b"<":
             raise ContentError(
                 f"{url}: answered HTML where JSON is due: is this an archive, and is script_alias right?", url
             ) from None
-        raise ContentError(f"{url}: {error}", url) from None
-
-
-def _passes(error: ArchiveError) -> bool:
-    if isinstance(error, StatusError):
-        return error.status in PASSING
-    return not getattr(error, "final", False)
-
-
-def _failure(request: _Request, answer: Answer, headers: Mapping[str, str]) -> StatusError:
-    reason = wire.detail(answer.body)
-    text = f"{request.method} {request.url}: status {answer.status}" + (f": {reason}" if reason else "")
-    if "Location" in headers:
-        text += f" (redirected to {headers['Location']}: use that in the url)"
-    error = StatusError(text, request.url, answer.status, reason)
-    error.retry_after = _retry_after(headers)
-    return error
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    try:
-        return Retry().parse_retry_after(headers["Retry-After"])
-    except (KeyError, InvalidHeader):
-        return 0
-
-
-def _broken(request: _Request, error: Exception, timeout: float) -> RequestError:
-    timed_out = isinstance(error, requests.ReadTimeout | ReadTimeoutError | TimeoutError)
-    if timed_out:
-        return RequestError(f"{request.method} {request.url}: no answer within {timeout:g} s", request.url, timed_out)
-    reason = error
-    while isinstance(cause := getattr(reason, "reason", None) or (reason.args[0] if reason.args else None), Exception):
-        reason = cause
-    failure = RequestError(f"{request.method} {request.url}: {type(reason).__name__}: {reason}", request.url)
-    failure.reached = not isinstance(reason, NewConnectionError | ConnectTimeoutError)
-    if isinstance(error, requests.exceptions.SSLError) or isinstance(getattr(error, "reason", error), SSLError):
-        failure.final = True
-        failure.args = (f'{failure.args[0]}: if the certificate is self-signed, set ca = "FILE", or verify = false',)
-    elif isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
-        failure.final = True
-    return failure
+        raise

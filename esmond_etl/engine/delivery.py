@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -94,13 +94,13 @@ class _Attempt:
 class Delivery:
     """A stream and the sinks that it goes to, open. Use it in a `with`: it closes the sinks in the end, and leaves the stream open."""
 
-    def __init__(self, stream: Stream, ledger: Ledger) -> None:
-        """Open the sinks; raises EsmondEtlError, saying which cannot be opened and why."""
+    def __init__(self, stream: Stream, ledger: Ledger, waiting: Callable[[str], None] = lambda _: None) -> None:
+        """Open the sinks; raises EsmondEtlError, saying which cannot be opened and why. `waiting` is told what a sink waits for."""
         self.stream, self.definition, self.stop = stream, stream.definition, stream.stop
         settings, source = self.definition.settings, self.definition.source
         with ExitStack() as opened:
             for label, sink in self._sinks():
-                sink.open(Context(self.definition.name, settings.parallel, ledger.memory(label), source, self.stop))
+                sink.open(Context(self.definition.name, settings.parallel, ledger.memory(label), source, waiting, self.stop))
                 opened.callback(sink.close)
             self._opened = opened.pop_all()
 

@@ -105,6 +105,9 @@ class Observer(Protocol):
     def moved(self, amount: int, outcome: Outcome, result: Result) -> None:
         """A task of so many series-seconds has ended."""
 
+    def waiting(self, text: str) -> None:
+        """The run waits, as `text` says, or goes on if that is empty; called from several threads."""
+
 
 class Unobserved:
     """An observer that ignores all."""
@@ -116,4 +119,7 @@ class Unobserved:
         """Ignore it."""
 
     def moved(self, amount: int, outcome: Outcome, result: Result) -> None:
+        """Ignore it."""
+
+    def waiting(self, text: str) -> None:
         """Ignore it."""

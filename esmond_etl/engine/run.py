@@ -53,7 +53,7 @@ def run(
         ledgers.lock(definition.ledger_path.with_suffix(".lock")),
         closing(Ledger(definition.ledger_path)) as ledger,
         Stream(definition, stop) as stream,
-        Delivery(stream, ledger) as delivery,
+        Delivery(stream, ledger, observer.waiting) as delivery,
     ):
         result = Result(definition.name, definition.wanted(now, from_, to), note=_start(definition, ledger))
         result.sinks = {label: Delivered() for label in definition.labels}

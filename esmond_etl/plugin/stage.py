@@ -8,7 +8,7 @@ connection is made, before `open`.
 from __future__ import annotations
 
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -42,6 +42,7 @@ class Context:
     parallel: int = 8  #: requests in flight at most
     memory: MutableMapping[str, str] = field(default_factory=dict)  #: a sink's own notes, kept in the ledger between runs
     source: Source | None = None  #: the pipeline's source, open: for a sink that needs a sibling of the series it is given
+    waiting: Callable[[str], None] = lambda _: None  #: told what a stage waits for, and until when; "" once it goes on
     stop: threading.Event = field(default_factory=threading.Event)  #: set when the run has been told to stop
 
 

@@ -23,12 +23,18 @@ _SUMMARY_TYPES = {word: summary_type for summary_type, word in URL_WORDS.items()
 _NOT_JSON = "Must post content-type: application/json header and json-formatted payload."
 
 
-def app(archive: Archive, token: str, path: str, requests: Counter[str]) -> falcon.App[falcon.Request, falcon.Response]:
-    """The WSGI application that serves an archive under `path`, and counts its requests by method."""
+def app(
+    archive: Archive, token: str, path: str, requests: Counter[str], slow: float | None = None
+) -> falcon.App[falcon.Request, falcon.Response]:
+    """The WSGI application that serves an archive under `path`, and counts its requests by method.
+
+    It writes `slow` values a second in bulk requests, as slowly as a real esmond does, if that is given.
+    """
     made = falcon.App(middleware=[_Gate(token, requests)])
     made.add_error_handler(Refused, _refused)
     made.set_error_serializer(_serialize)
-    listed, one, event_type, data = (kind(archive, path) for kind in (_List, _Metadata, _EventType, _Data))
+    listed, event_type, data = (kind(archive, path) for kind in (_List, _EventType, _Data))
+    one = _Metadata(archive, path, Labour(slow) if slow else None)
     for template, resource in (("", listed), ("{key}/", one), ("{key}/{event_type}/", event_type)):
         made.add_route(path + template, resource)
         made.add_route((path + template).removesuffix("/"), _Slash())
@@ -129,10 +135,34 @@ class _List(_Resource):
         resp.data = text(served)
 
 
+class Labour:
+    """Takes as long over values as a slow archive does; several requests share its speed."""
+
+    def __init__(self, speed: float) -> None:
+        self._speed, self._active, self._lock = speed, 0, Lock()  # values a second
+
+    def __call__(self, values: int) -> None:
+        """Take the time that so many values need."""
+        with self._lock:
+            self._active += 1
+        left, step = float(values), 0.02
+        try:
+            while left > 0:
+                time.sleep(step)
+                left -= self._speed * step / self._active
+        finally:
+            with self._lock:
+                self._active -= 1
+
+
 class _Metadata(_Resource):
     """`archive/KEY/`"""
 
     allow = "GET, PUT, PATCH, HEAD, OPTIONS"
+
+    def __init__(self, archive: Archive, path: str, work: Labour | None = None) -> None:
+        super().__init__(archive, path)
+        self._work = work
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, key: str) -> None:
         """One metadata."""
@@ -147,7 +177,7 @@ class _Metadata(_Resource):
             raise Refused("Request must contain 'data' element")
         if not isinstance(body["data"], list):
             raise Refused("The 'data' element must be an array")
-        self._archive.write(key, _points(body["data"]))
+        self._archive.write(key, _points(body["data"]), self._work)
         _created(resp)
 
     def on_patch(self, _req: falcon.Request, _resp: falcon.Response, key: str) -> NoReturn:

@@ -21,13 +21,16 @@ def archive() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--token", envvar="ESMOND_ETL_ARCHIVE_TOKEN", help="What a writer has to know; without it the archive is read-only.")
 @click.option("--script-alias", default="esmond", show_default=True, help="What stands before /perfsonar/archive/ in URLs.")
-def serve_command(file: Path, port: int, host: str, token: str | None, script_alias: str) -> None:
+@click.option(
+    "--slow", type=click.FloatRange(0, min_open=True), metavar="N", help="Write N values a second, as slowly as a real esmond."
+)
+def serve_command(file: Path, port: int, host: str, token: str | None, script_alias: str, slow: float | None) -> None:
     """Serve the archive in FILE, which is made if it is not there, until interrupted."""
     from esmond_etl_archive.server import serve
 
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # in all threads: they come to sigwait
-    with _one_sentence(file), serve(file, port, token, host, script_alias) as running:
+    with _one_sentence(file), serve(file, port, token, host, script_alias, slow) as running:
         click.echo(f"{file} is served at {running.archive_url}")
         signal.sigwait(stop)
 

@@ -44,18 +44,25 @@ class Row(NamedTuple):
 class Fold:
     """Collects the datapoints of one request, and writes them all at once."""
 
-    def __init__(self, db: sqlite3.Connection, key: str, times: Iterable[int]) -> None:
+    def __init__(self, db: sqlite3.Connection, key: str, times: Iterable[int], known: dict[int, set[int]] | None = None) -> None:
+        """With `known`, that is what was there before the request, whatever has come since."""
         self._db = db
         self._times = text(list(times)).decode()
         self._rows: defaultdict[str, list[Row]] = defaultdict(list)
         for name, *rest in db.execute(_ROWS, (key,)):
             self._rows[name].append(Row(rest[0], EVENT_TYPES[name].data_type, rest[1], rest[2]))
-        self._taken: dict[int, set[int]] = {}
+        self._taken: dict[int, set[int]] = {} if known is None else known
+        self._adds = known is not None  # to what other requests have written meanwhile
         self._numbers: defaultdict[Row, dict[int, tuple[int, int]]] = defaultdict(dict)
         self._histograms: defaultdict[Row, dict[int, dict[str, int]]] = defaultdict(dict)
         self._statistics: dict[Row, Row] = {}  # an aggregation -> the statistics that are made of it
         self._texts: defaultdict[Row, dict[int, str]] = defaultdict(dict)
         self._written: set[Row] = set()
+
+    def existing(self) -> dict[int, set[int]]:
+        """Id of each base series of the metadata -> those of the times at which it has a datapoint."""
+        bases = [rows[0].id for rows in self._rows.values()]
+        return {base: {ts for (ts,) in self._db.execute(_TIMES, (base, self._times))} for base in bases}
 
     def add(self, point: Point) -> None:
         """Take one datapoint; one of an event type that the metadata does not declare is dropped.
@@ -113,7 +120,8 @@ class Fold:
                 self._texts[row][row.bin(ts)] = text(statistics(counts)).decode()
 
     def _write_numbers(self, row: Row, changes: dict[int, tuple[int, int]]) -> None:
-        before = {} if row.summary_type == "base" else {ts: (n, d) for ts, n, d in self._existing(_NUMBERS, row, changes)}
+        is_new = row.summary_type == "base" and not self._adds
+        before = {} if is_new else {ts: (n, d) for ts, n, d in self._existing(_NUMBERS, row, changes)}
         points = []
         for ts, (numerator, denominator) in changes.items():
             n, d = before.get(ts, (0, 0))

@@ -23,7 +23,9 @@ logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of every
 class Running:
     """An archive that is being served."""
 
-    def __init__(self, archive: Archive, listening: socket.socket, token: str, script_alias: str) -> None:
+    def __init__(
+        self, archive: Archive, listening: socket.socket, token: str, script_alias: str, slow: float | None = None
+    ) -> None:
         host, port = listening.getsockname()[:2]
         alias = script_alias.strip("/")
         path = f"/{alias}/perfsonar/archive/" if alias else "/perfsonar/archive/"
@@ -34,7 +36,7 @@ class Running:
         self.archive_url = self.url + path  #: of the list of metadata
         self.requests: Counter[str] = Counter()  #: answered so far, by method
         self._pulled = threading.Event()
-        self._server = _waitress(app(archive, token, path, self.requests), listening)
+        self._server = _waitress(app(archive, token, path, self.requests, slow), listening)
         self._thread = threading.Thread(target=self._server.run, name="archive", daemon=True)
         self._thread.start()
 
@@ -60,14 +62,17 @@ def serve(
     token: str | None = None,
     host: str = "127.0.0.1",
     script_alias: str = "esmond",
+    slow: float | None = None,
 ) -> Iterator[Running]:
     """An archive, or the one in a file, served in the background until the context ends.
 
-    Port 0 is one that is free; without a token, one is made up. Raises OSError if it cannot listen there.
+    Port 0 is one that is free; without a token, one is made up. With `slow`, it writes so many values a second.
+
+    Raises OSError if it cannot listen there.
     """
     with _listen(host, port) as listening:
         store = archive if isinstance(archive, Archive) else Archive(archive)
-        running = Running(store, listening, token or secrets.token_hex(16), script_alias)
+        running = Running(store, listening, token or secrets.token_hex(16), script_alias, slow)
         try:
             yield running
         finally:

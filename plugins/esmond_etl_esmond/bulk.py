@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,25 +72,32 @@ class Bulk:
         """How many timestamps it holds."""
         return len(pc.unique(self.ts))
 
+    def times(self, event_type: str) -> pa.Array:
+        """The timestamps of the values of one event type, Unix seconds."""
+        if event_type not in self.names:
+            return self.ts[:0]
+        return self.ts.filter(pc.equal(self.owner, self.names.index(event_type)))
+
     @property
     def places(self) -> list[Slot]:
         """Every value in order."""
         return [(self.names[owner], ts) for owner, ts in zip(self.owner.to_pylist(), self.ts.to_pylist(), strict=True)]
 
 
-def bulks(columns: Sequence[Column], most: int = MOST) -> Iterator[Bulk]:
+def bulks(columns: Sequence[Column], most: int | Callable[[], int] = MOST) -> Iterator[Bulk]:
     """All datapoints of `columns` in requests of up to `most` timestamps: by time, and at one time in the order of the columns.
 
-    With `most` of 0 each value is a request of its own.
+    With `most` of 0 each value is a request of its own. A function is asked before each request.
     """
+    limit = most if callable(most) else lambda: most
     names = [column.event_type for column in columns]
     ts, owner, values = _by_time(columns)
-    starts = _starts(ts, most > 0)
+    starts = _starts(ts, limit() > 0)
     items = _items(ts, values, starts)
     ends = pc.cumulative_sum(pc.binary_length(items).cast(pa.int64())).to_pylist()
     first = 0
     while first < len(items):
-        end = _end(ends, first, max(most, 1))
+        end = _end(ends, first, max(limit(), 1))
         begin, stop = starts[first].as_py(), starts[end].as_py()
         yield Bulk(_body(items[first:end]), names, owner[begin:stop], ts[begin:stop])
         first = end

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from esmond_etl import Context, Duration, Stage, Traffic
-from esmond_etl.client.archive import Archive, is_url
+from esmond_etl.client.archive import Archive
+from esmond_etl.client.urls import is_url
 
 
 class Connection(Stage):

@@ -28,7 +28,8 @@ from esmond_etl import (
 from esmond_etl.client.reading import Reader
 from esmond_etl_esmond import values
 from esmond_etl_esmond.bulk import Column
-from esmond_etl_esmond.delivery import Delivery, Tally
+from esmond_etl_esmond.comparing import Tally
+from esmond_etl_esmond.delivery import Delivery
 from esmond_etl_esmond.target import Place, Target
 
 #: A percentage -> the event types of the counts that it is the quotient of.
@@ -138,6 +139,8 @@ class EsmondLoad(Load):
         place = self._target.place(metadata)
         points = {series: _points(series, parts, tally) for series, parts in batches.items() if parts}
         columns = [column for series in points if (column := self._column(series, points, place, tally))]
+        if not columns:
+            return tally
         with place.lock:
             delivery = Delivery(self._target, self._reader, place, self._task.interval, tally)
             for kind in (True, False):

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from typing import ClassVar, Final
 
 import msgspec
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 
 from esmond_etl import (
     BASE,
     ArchiveError,
     Batch,
     Context,
+    Duration,
     Features,
     Interval,
     Load,
@@ -48,6 +49,11 @@ class EsmondSink(Connection, Sink):
         api_key = "${ESMOND_API_KEY}"
     """
 
+    quiet: Duration = Field(
+        60,
+        description="after a crash or a broken connection: how long the archive must be quiet before that metadata is written again",
+    )
+
     _target: Target = PrivateAttr()
     _reader: Reader = PrivateAttr()
     _source: Source | None = PrivateAttr()
@@ -57,7 +63,7 @@ class EsmondSink(Connection, Sink):
     def open(self, context: Context) -> None:
         """Get ready to send requests; sends none."""
         super().open(context)
-        self._target = Target(self._archive, context.memory)
+        self._target = Target(self._archive, context.memory, self.quiet, context.waiting)
         self._reader = Reader(self._archive)
         self._source = context.source
         self._entries, self._lock = OrderedDict(), threading.Lock()

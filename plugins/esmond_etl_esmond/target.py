@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import threading
-import time
-import uuid
 from collections import OrderedDict
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any, Final
@@ -18,14 +14,13 @@ import msgspec
 
 from esmond_etl import BASE, ArchiveError, ContentError, Interval, IntervalSet, Metadata, StatusError, StoppedError
 from esmond_etl.client import wire
-from esmond_etl.client.archive import LONGEST_WAIT, PASSING, Archive
+from esmond_etl.client.archive import LONGEST_WAIT, Archive
+from esmond_etl.client.failures import TRANSIENT
+from esmond_etl_esmond.in_flight import Journal, RequestSize
 from esmond_etl_esmond.summing import Verdict
 
 #: Metadata of the target that are remembered, the last ones used.
 REMEMBERED: Final = 4096
-
-#: For so long a request may be at work after whoever sent it has died or has lost the connection, s.
-LINGERING: Final = 2.0
 
 #: Fields of a subject that an archive keeps as IP addresses, and would look up if they were names.
 ADDRESSES: Final = ("source", "destination", "measurement_agent")
@@ -41,16 +36,15 @@ class Place:
 
     metadata: Metadata | None  #: as the target has it; None if the target will not have it
     refused: str = ""  #: why it will not
-    asked: float = 0.0  #: when (monotonic) the target was asked
     sources: set[str] = field(default_factory=set)  #: keys of the source's metadata that it is the place of
     lock: threading.Lock = field(default_factory=threading.Lock)  #: held by the one who writes
     touched: dict[str, IntervalSet] = field(default_factory=dict)  #: event type -> where this process has written
-    doubt: float = 0.0  #: until then (monotonic) requests with an unknown outcome may be at work
+    doubtful: bool = False  #: whether a request with an unknown outcome may be at work
 
     @property
     def in_use(self) -> bool:
         """Whether it must be remembered."""
-        return self.lock.locked() or self.doubt > time.monotonic()
+        return self.lock.locked() or self.doubtful
 
     def is_fresh(self, event_type: str, interval: Interval) -> bool:
         """Whether the target can hold nothing of the event type's base data in `interval`."""
@@ -66,14 +60,11 @@ class Place:
 class Target:
     """An archive as a place for the metadata of another."""
 
-    def __init__(self, archive: Archive, memory: MutableMapping[str, str]) -> None:
-        self.archive, self.memory = archive, memory
-        self._left = [name for name in list(memory) if name.startswith("writing:") and not _goes_on(memory[name])]
-        self.doubt = max((_doubt(memory[name]) for name in self._left), default=0.0)  #: as a place's, of all of them
-        for name in self._left:
-            memory[name] = _mark_text(self.doubt)
+    def __init__(self, archive: Archive, memory: MutableMapping[str, str], quiet: float, waiting: Callable[[str], None]) -> None:
+        self.archive, self.memory, self.waiting = archive, memory, waiting
+        self.journal = Journal(memory, quiet, archive.timeout)
+        self.size = RequestSize()
         self.verdict = Verdict(memory, archive.list_url)
-        self._mark = ""  # its name in the memory
         self._unknown: set[str] = set()  # event types that the target does not know
         self._unknown_summaries: set[tuple[str, str | None]] = set()  # type, and the event type that may not have it
         self._places: OrderedDict[str, Place] = OrderedDict()
@@ -81,21 +72,8 @@ class Target:
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Note that nothing is at work any more, or until when something may be."""
-        doubt = max([self.doubt, *(place.doubt for place in self._places.values())])
-        if doubt > time.monotonic():
-            if self._mark:
-                self.memory[self._mark] = _mark_text(doubt)
-            return
-        for name in (*self._left, self._mark):
-            self.memory.pop(name, None)
-
-    def mark(self) -> None:
-        """Note, before the first write, that this process writes: if it dies, the next one knows."""
-        with self._lock:
-            if not self._mark:
-                self._mark = f"writing:{uuid.uuid4().hex}"
-                self.memory[self._mark] = _mark_text()
+        """Note that nothing is at work any more, or what may be."""
+        self.journal.close()
 
     def place(self, metadata: Metadata) -> Place:
         """Where `metadata` of the source is in the target: made there if it is missing.
@@ -136,9 +114,9 @@ class Target:
     def _post(self, metadata: Metadata) -> Place:
         """Post all of `metadata` but what the target does not know."""
         while True:
-            asked = time.monotonic()
             try:
-                return Place(self._posted(self._body(metadata)), asked=asked)
+                there = self._posted(self._body(metadata))
+                return Place(there, doubtful=self.journal.is_left(there.key))
             except StatusError as error:
                 if error.status != 400:
                     raise
@@ -214,7 +192,7 @@ class Pauses:
 def passes(error: ArchiveError) -> bool:
     """Whether the same request may succeed later."""
     if isinstance(error, StatusError):
-        return error.status in PASSING
+        return error.status in TRANSIENT
     return not getattr(error, "final", False)
 
 
@@ -257,34 +235,3 @@ def _decoded(body: bytes, url: str) -> Metadata:
         return wire.decode_metadata(msgspec.json.decode(body))
     except (ValueError, AttributeError) as error:
         raise ContentError(f"{url}: posted metadata, and the answer is none: {error}", url) from None
-
-
-def _mark_text(doubt: float | None = None) -> str:
-    """Which process writes, and until when (Unix time) something of it may be at work after its end; 0 while it goes on."""
-    until = 0.0 if doubt is None else time.time() + doubt - time.monotonic()
-    return f"{socket.gethostname()} {os.getpid()} {until:.3f}"
-
-
-def _doubt(mark: str) -> float:
-    """Until when (monotonic) something may be at work of a process that has ended and left `mark`."""
-    until = _parts(mark)[2]
-    return time.monotonic() + (min(until - time.time(), LONGEST_WAIT) if until else LINGERING)
-
-
-def _goes_on(mark: str) -> bool:
-    """Whether the process that made `mark` is still writing."""
-    host, process, until = _parts(mark)
-    if until or host != socket.gethostname():
-        return False
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _parts(mark: str) -> tuple[str, int, float]:
-    host, process, until = mark.split(" ")
-    return host, int(process), float(until)

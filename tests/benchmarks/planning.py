@@ -13,7 +13,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 from esmond_etl.engine.delivery import Delivery, Outcome
-from esmond_etl.engine.result import Result
+from esmond_etl.engine.result import Result, Unobserved
 from esmond_etl.engine.run import run
 from esmond_etl.pipeline import file as config
 from esmond_etl.pipeline.definition import Definition
@@ -27,7 +27,7 @@ def resident(what: str = "VmRSS") -> float:
     return int(lines[what].split()[0]) / 1000
 
 
-class Watch:
+class Watch(Unobserved):
     """Notes when the list had come, when the plan was made, when the first task began and when it had ended."""
 
     def __init__(self, stop: threading.Event) -> None:

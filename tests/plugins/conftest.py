@@ -69,7 +69,7 @@ class Mirror:
     @contextmanager
     def sink(self, url: str = "", token: str = "", source: Any = None, **options: Any) -> Iterator[EsmondSink]:
         """The sink, open: a new one, as in a new process that has the same notes."""
-        options = {"timeout": 2, "backoff": 0.01, **options}
+        options = {"timeout": 2, "backoff": 0.01, "quiet": 1, **options}
         sink = EsmondSink(url=url or self.target.url, username="mirror", api_key=token or self.target.token, **options)
         sink.open(Context("mirror", 4, self.memory, source))
         try:

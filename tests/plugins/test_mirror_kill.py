@@ -37,6 +37,7 @@ type = "esmond"
 url = "{target}"
 api_key = "{key}"
 timeout = "5s"
+quiet = "2s"
 """
 
 

@@ -1,0 +1,70 @@
+"""What went wrong with a request, as one of our errors, with the URL and the archive's own reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+import requests
+from urllib3.exceptions import ConnectTimeoutError, InvalidHeader, NewConnectionError, ReadTimeoutError, SSLError
+from urllib3.util.retry import Retry
+
+from esmond_etl.client import wire
+from esmond_etl.model.errors import ArchiveError, ContentError, EsmondEtlError, RequestError, StatusError, described
+
+#: Transient failures: the same request may succeed later.
+TRANSIENT: Final = frozenset({429, 500, 502, 503, 504})
+
+
+@contextmanager
+def translate_errors(url: str) -> Iterator[None]:
+    """Whatever the answer of an archive makes our code raise is a ContentError that names `url`: an archive can answer anything."""
+    try:
+        yield
+    except EsmondEtlError:
+        raise
+    except ValueError as error:  # also those of msgspec
+        raise ContentError(f"{url}: {error}", url) from None
+    except Exception as error:  # RecursionError, OverflowError, TypeError ...
+        raise ContentError(f"{url}: {described(error)}", url) from None
+
+
+def is_transient(error: ArchiveError) -> bool:
+    if isinstance(error, StatusError):
+        return error.status in TRANSIENT
+    return not getattr(error, "final", False)
+
+
+def failure(method: str, url: str, status: int, body: bytes, headers: Mapping[str, str]) -> StatusError:
+    reason = wire.detail(body)
+    text = f"{method} {url}: status {status}" + (f": {reason}" if reason else "")
+    if "Location" in headers:
+        text += f" (redirected to {headers['Location']}: use that in the url)"
+    error = StatusError(text, url, status, reason)
+    error.retry_after = _retry_after(headers)
+    return error
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    try:
+        return Retry().parse_retry_after(headers["Retry-After"])
+    except (KeyError, InvalidHeader):
+        return 0
+
+
+def broken(method: str, url: str, error: Exception, timeout: float) -> RequestError:
+    timed_out = isinstance(error, requests.ReadTimeout | ReadTimeoutError | TimeoutError)
+    if timed_out:
+        return RequestError(f"{method} {url}: no answer within {timeout:g} s", url, timed_out)
+    reason = error
+    while isinstance(cause := getattr(reason, "reason", None) or (reason.args[0] if reason.args else None), Exception):
+        reason = cause
+    failure = RequestError(f"{method} {url}: {type(reason).__name__}: {reason}", url)
+    failure.reached = not isinstance(reason, NewConnectionError | ConnectTimeoutError)
+    if isinstance(error, requests.exceptions.SSLError) or isinstance(getattr(error, "reason", error), SSLError):
+        failure.final = True
+        failure.args = (f'{failure.args[0]}: if the certificate is self-signed, set ca = "FILE", or verify = false',)
+    elif isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
+        failure.final = True
+    return failure

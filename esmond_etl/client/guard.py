@@ -1,0 +1,109 @@
+"""Requests that must not last for ever: a deadline for each, and an end to all when the run is told to stop.
+
+The socket's own time-out is not enough: a server that sends a byte a second never exceeds it, and nothing interrupts a thread that
+waits for an answer. So one thread watches the requests of an archive, and shuts down the connection of those that must end.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+#: How often the requests are looked at, s.
+_OFTEN: Final = 0.2
+
+_here = threading.local()  # the request that this thread waits for
+
+
+@dataclass(eq=False)
+class Watched:
+    """One request that a thread waits for."""
+
+    deadline: float  #: monotonic
+    connection: Any = None  #: that it is sent over
+    ended: str = ""  #: why it was ended: "stop", "deadline", or "" if it was not
+
+    def end(self, reason: str) -> None:
+        """Shut down the connection: the thread that waits gets an error at once."""
+        sock = getattr(self.connection, "sock", None)
+        if sock is not None:
+            self.ended = reason
+            with suppress(OSError):
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not that of TLS, which would wait for the other side
+
+
+class Guard:
+    """Watches the requests of one archive."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop, self._closed = stop, threading.Event()
+        self._watched: set[Watched] = set()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def watch(self, seconds: float) -> Iterator[Watched]:
+        """Watch the request that this thread sends in the context; it may take so many seconds."""
+        watched = Watched(time.monotonic() + seconds)
+        with self._lock:
+            self._watched.add(watched)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._look, name="guard", daemon=True)
+                self._thread.start()
+        _here.watched = watched
+        try:
+            yield watched
+        finally:
+            _here.watched = None
+            with self._lock:
+                self._watched.discard(watched)
+
+    def close(self) -> None:
+        """End the thread that watches."""
+        self._closed.set()
+
+    def _look(self) -> None:
+        while not self._closed.wait(_OFTEN):
+            now, stopped = time.monotonic(), self._stop.is_set()
+            with self._lock:
+                late = [each for each in self._watched if stopped or now > each.deadline]
+            for each in late:
+                each.end("stop" if stopped else "deadline")
+
+
+def _note(connection: Any) -> None:
+    watched = getattr(_here, "watched", None)
+    if watched is not None:
+        watched.connection = connection
+
+
+class _Connection(HTTPConnection):
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        _note(self)
+        super().request(*args, **kwargs)
+
+
+class _TLSConnection(HTTPSConnection):
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        _note(self)
+        super().request(*args, **kwargs)
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+#: What makes the connections of a PoolManager ones that a guard can shut down.
+POOLS: Final = {"http": _Pool, "https": _TLSPool}

@@ -1,0 +1,92 @@
+"""What the target holds, against what it should hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from esmond_etl import Reject
+from esmond_etl.client.reading import Reader
+from esmond_etl_esmond import values
+from esmond_etl_esmond.bulk import Column, Slot
+
+
+@dataclass
+class Tally:
+    """What became of datapoints."""
+
+    written: int = 0
+    unchanged: int = 0
+    guessed: int = 0  #: percentages among the written whose weight is a guess
+    mixed: int = 0  #: of metadata that are one in the target with another
+    rejected: list[Reject] = field(default_factory=list)
+
+    def reject(self, column: Column, mask: pa.Array, reasons: Sequence[str]) -> None:
+        """Reject the datapoints where `mask` is true, for a reason each."""
+        out = column.only(mask)
+        rows = zip(out.ts.to_pylist(), out.val.to_pylist(), reasons, strict=True)
+        self.rejected += [Reject(column.source, ts, values.shown(val), reason) for ts, val, reason in rows]
+
+
+@dataclass
+class Comparison:
+    """Looks at the target, and counts in a tally what became of each datapoint."""
+
+    reader: Reader
+    tally: Tally
+    conflicts: set[Slot] = field(default_factory=set)  #: where the target said that it holds something already
+
+    def missing(self, columns: Sequence[Column], is_first: bool = False) -> list[Column]:
+        """What of `columns` the target does not hold; what it holds is counted, or rejected if it is something else.
+
+        With `is_first` it was there before anything was sent.
+        """
+        compared = (self._compare(column, is_first) for column in columns)
+        return [column for column in compared if len(column)]
+
+    def look(self, columns: Sequence[Column]) -> list[tuple[pa.Array, pa.Array]]:
+        """`ts` and `val` of what the target holds in the span of each column; nothing is counted."""
+        return [self._read(column) for column in columns]
+
+    def _compare(self, column: Column, is_first: bool) -> Column:
+        ts, val = self._read(column)
+        where = pc.index_in(column.ts, value_set=ts)
+        seen = pc.is_valid(where)
+        mine, theirs = column.only(seen), val.take(where.filter(seen))
+        equal = values.same(mine.val, theirs)
+        self._count(mine.only(equal), is_first)
+        if not pc.all(equal).as_py():
+            differs = pc.invert(equal)
+            held = map(values.shown, theirs.filter(differs).to_pylist())
+            self.tally.reject(mine, differs, [f"the archive holds {_short(each)} at that time" for each in held])
+        return column.only(pc.invert(seen))
+
+    def _read(self, column: Column) -> tuple[pa.Array, pa.Array]:
+        batches = list(self.reader.datapoints(column.target, column.span))
+        if not batches:
+            none = pa.nulls(0, pa.int64())
+            return none, column.val[:0]
+        return pa.concat_arrays([each.ts.cast(pa.int64()) for each in batches]), pa.concat_arrays([each.val for each in batches])
+
+    def _count(self, column: Column, is_first: bool) -> None:
+        if is_first:
+            self.tally.unchanged += len(column)
+            return
+        others = sum((column.event_type, ts) in self.conflicts for ts in column.ts.to_pylist()) if self.conflicts else 0
+        self.tally.unchanged += others
+        self.tally.written += len(column) - others
+        if column.guessed is not None:
+            self.tally.guessed += pc.sum(column.guessed).as_py() or 0
+
+
+def are_there(columns: Sequence[Column], looks: Sequence[tuple[pa.Array, pa.Array]]) -> bool:
+    """Whether the target holds something at each `ts` of `columns`."""
+    found = (pc.all(pc.is_in(column.ts, ts)).as_py() for column, (ts, _) in zip(columns, looks, strict=True))
+    return all(each is not False for each in found)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,0 +1,143 @@
+"""Write requests that may still be at work in an archive: noted before they are sent, so that the note survives this process.
+
+An archive goes on with a request after its sender has died or has given up. Numbers that are sent again meanwhile are added up
+(esmond keeps sums), and nothing can mend that through the interface. So nobody sends to a metadata while a request to it may be at
+work, and this is where that is known.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import MutableMapping
+from typing import Final
+
+import msgspec
+
+#: What the names of the notes begin with.
+PREFIX: Final = "in-flight:"
+
+#: The name of the note of how long the slowest request took.
+SLOWEST: Final = "slowest-request"
+
+#: After an unknown outcome, this many times the slowest request must pass before anything is sent again.
+MARGIN: Final = 4
+
+
+class Note(msgspec.Struct):
+    """What one process has in flight."""
+
+    host: str
+    process: int  #: 0 once it has ended
+    since: dict[str, float]  #: metadata key in the target -> when the request was sent, Unix time
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the process that made the note still runs, so that it answers for its requests itself."""
+        if not self.process or self.host != socket.gethostname():
+            return False
+        try:
+            os.kill(self.process, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+
+class Journal:
+    """The requests in flight of this process, and those that dead ones have left; used from several threads."""
+
+    def __init__(self, memory: MutableMapping[str, str], quiet: float, timeout: float) -> None:
+        """Read what earlier processes have left in `memory`, whose changes are durable at once."""
+        self._memory, self._quiet, self._timeout = memory, quiet, timeout
+        self._name = f"{PREFIX}{uuid.uuid4().hex}"
+        self._noted: dict[str, float] = {}  # as it stands in the memory
+        self._open: set[str] = set()
+        self._lock = threading.Lock()
+        self.slowest = float(memory.get(SLOWEST, 0))  #: s that the slowest request so far took; 0 if none was measured
+        notes = {name: _read(memory[name]) for name in list(memory) if name.startswith(PREFIX)}
+        self._left = {name: note for name, note in notes.items() if not note.goes_on}
+
+    def begin(self, key: str) -> None:
+        """Note, durably, that a request to the metadata `key` is about to be sent."""
+        with self._lock:
+            self._open.add(key)
+            if key not in self._noted:
+                # what has ended meanwhile leaves the note with this write: a write for each end would cost as much again
+                self._noted = {each: since for each, since in self._noted.items() if each in self._open} | {key: time.time()}
+                self._write(self._name, Note(socket.gethostname(), os.getpid(), self._noted))
+
+    def end(self, key: str) -> None:
+        """The outcome of all requests to `key` is known: none is at work."""
+        with self._lock:
+            self._open.discard(key)
+            for name, note in list(self._left.items()):
+                if note.since.pop(key, None) is not None:
+                    self._write(name, note)
+
+    def is_left(self, key: str) -> bool:
+        """Whether a process that died had a request to `key` in flight."""
+        with self._lock:
+            return any(key in note.since for note in self._left.values())
+
+    def measure(self, seconds: float) -> None:
+        """A request has been answered after so long."""
+        with self._lock:
+            if seconds > self.slowest * 1.25:
+                self.slowest = seconds
+                self._memory[SLOWEST] = f"{seconds:.3f}"
+
+    def grace(self, waited: float = 0.0) -> float:
+        """How long an archive that answers may still be at work on a request whose outcome is unknown, s.
+
+        `waited` is how long its answer was waited for. Where nothing has been measured, it is the time-out at least.
+        """
+        return max(self._quiet, MARGIN * max(self.slowest, waited) if self.slowest else self._timeout)
+
+    def close(self) -> None:
+        """Take this process's note back, but for requests whose outcome is still unknown."""
+        with self._lock:
+            left = {key: since for key, since in self._noted.items() if key in self._open}
+            if self._noted:
+                self._write(self._name, Note(socket.gethostname(), 0, left))
+            self._noted = {}
+
+    def _write(self, name: str, note: Note) -> None:
+        if note.since:
+            self._memory[name] = msgspec.json.encode(note).decode()
+        else:
+            self._memory.pop(name, None)
+            self._left.pop(name, None)
+
+
+def _read(text: str) -> Note:
+    return msgspec.json.decode(text, type=Note)
+
+
+class RequestSize:
+    """How many values a request holds: so many that the archive needs about a second for it.
+
+    A request that takes long is one that is still at work when its sender dies, and it holds up all others of an old archive.
+    """
+
+    WANTED: Final = 1.0  #: s
+    LEAST: Final = 10
+    MOST: Final = 100_000
+    FIRST: Final = 250
+
+    def __init__(self) -> None:
+        self.values = self.FIRST  #: in the next request
+        self._lock = threading.Lock()
+
+    def learn(self, values: int, seconds: float) -> None:
+        """A request with so many values was answered after so long."""
+        fitting = values * self.WANTED / max(seconds, 0.001)
+        with self._lock:
+            if fitting < self.values:
+                self.values = max(self.LEAST, int(fitting))
+            elif values * 2 >= self.values:  # a small request tells little about a large one
+                self.values = int(min(fitting, self.values * 4, self.MOST))
