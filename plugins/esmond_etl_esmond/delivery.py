@@ -62,8 +62,8 @@ class Delivery:
         self._writer.most = bulk.MOST
         self._pauses = Pauses(self.target.archive)
         was_doubtful = self.place.doubtful
-        if was_doubtful and columns:
-            self._calm(self.target.journal.grace(), self._left)
+        if was_doubtful and columns:  # a dead process, or a delivery that failed, may have sent anything
+            self._calm(self.target.journal.grace(), None)
         if columns:
             self._writer.judge_trial()
         fresh = [] if was_doubtful else [each for each in self._left if self.place.is_fresh(each.event_type, self.interval)]
@@ -90,7 +90,7 @@ class Delivery:
         self._left = self._comparison.missing(self._left)
         stored = {slot for each in answered for slot in each.places}
         if self._error is None and stored & self._places():  # it may only not be shown yet
-            self._wait_until_quiet(SHOWN, self._left)
+            self._wait_until_quiet(SHOWN, self._left, True)
             self._left = self._comparison.missing(self._left)
         self._unstored = stored & self._places()
 
@@ -130,15 +130,16 @@ class Delivery:
             return self._left
         return [column.only(pc.is_in(column.ts, value_set=failed.times(column.event_type))) for column in self._left]
 
-    def _calm(self, grace: float, columns: Sequence[Column]) -> None:
-        """Wait until no request to this metadata, which may have held `columns`, can be at work any more."""
-        self._wait_until_quiet(grace, [column for column in columns if len(column)])
+    def _calm(self, grace: float, sent: Sequence[Column] | None) -> None:
+        """Wait until no request to this metadata can be at work any more; `sent` is what it may have held, None if that is not known."""
+        self._wait_until_quiet(grace, self._left if sent is None else [column for column in sent if len(column)], sent is not None)
         self.place.doubtful = False
         self.target.waiting("")
 
-    def _wait_until_quiet(self, grace: float, columns: Sequence[Column]) -> None:
-        """Wait until the target has answered for `grace` seconds while what it holds of `columns` did not change, or holds all of them.
+    def _wait_until_quiet(self, grace: float, columns: Sequence[Column], is_all: bool) -> None:
+        """Wait until the target has answered for `grace` seconds while what it holds of `columns` did not change.
 
+        If `is_all`, nothing else can be at work, and the wait ends when the target holds all of `columns`.
         The time counts from the target's first answer: one that was frozen goes on with what it had taken before.
         """
         since, held, pause = 0.0, None, SHORTEST_PAUSE
@@ -153,7 +154,7 @@ class Delivery:
             if seen != held:
                 since, held, pause = now, seen, SHORTEST_PAUSE
             remaining = since + grace - now
-            if remaining <= 0 or are_there(columns, seen):
+            if remaining <= 0 or (is_all and are_there(columns, seen)):
                 return
             if self.place.doubtful:
                 what = "an earlier request may still be at work in the archive"

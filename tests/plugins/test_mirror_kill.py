@@ -1,4 +1,4 @@
-"""A mirroring process is killed with -9 at 50 moments spread over its course: the next run makes the copy exact.
+"""A mirroring process is killed with -9 at moments spread over its course: the next run makes the copy exact.
 
 It is `esmond-etl run` itself that is killed, and the target is a process of its own: what it was sent stays with it.
 """
@@ -18,7 +18,7 @@ import pytest
 import requests
 from esmond_etl_archive.samples import START, sample
 
-MOMENTS = 50
+MOMENTS = int(os.environ.get("ESMOND_ETL_KILLS", "24"))
 REQUESTS = 130  # that a run sends to the target, at least
 PUTS = 25  # that are among them
 PIPELINE = """
@@ -37,7 +37,7 @@ type = "esmond"
 url = "{target}"
 api_key = "{key}"
 timeout = "5s"
-quiet = "2s"
+quiet = "3s"
 """
 
 
@@ -66,7 +66,7 @@ class Killer:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         if not self.stored_first:  # it came in, so it is carried out, if only when the next run is under way
-            self.late = threading.Timer(1.8, self.pass_on, (asked, answer))
+            self.late = threading.Timer(0.9, self.pass_on, (asked, answer))
             self.late.start()
         return answer(close=True)
 
