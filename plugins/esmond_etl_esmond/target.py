@@ -40,6 +40,7 @@ class Place:
     lock: threading.Lock = field(default_factory=threading.Lock)  #: held by the one who writes
     touched: dict[str, IntervalSet] = field(default_factory=dict)  #: event type -> where this process has written
     doubtful: bool = False  #: whether a request with an unknown outcome may be at work
+    inherited: bool = False  #: whether it was at work when the target was asked: what `metadata` says of updates is out of date
 
     @property
     def in_use(self) -> bool:
@@ -48,7 +49,7 @@ class Place:
 
     def is_fresh(self, event_type: str, interval: Interval) -> bool:
         """Whether the target can hold nothing of the event type's base data in `interval`."""
-        if self.metadata is None or self.metadata.event_types[event_type][BASE].updated is not None:
+        if self.inherited or self.metadata is None or self.metadata.event_types[event_type][BASE].updated is not None:
             return False
         return not self.touched.get(event_type, IntervalSet()).within(interval)
 
@@ -116,7 +117,8 @@ class Target:
         while True:
             try:
                 there = self._posted(self._body(metadata))
-                return Place(there, doubtful=self.journal.is_left(there.key))
+                is_left = self.journal.is_left(there.key)
+                return Place(there, doubtful=is_left, inherited=is_left)
             except StatusError as error:
                 if error.status != 400:
                     raise
