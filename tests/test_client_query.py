@@ -16,6 +16,8 @@ from esmond_etl import ConfigError
 from esmond_etl.client.query import ApiConnect, ApiFilters, DataHistogram, DataPayload, DataPoint, EventType, Metadata, Summary
 from esmond_etl.model.errors import ContentError, RequestError, StatusError
 
+pytestmark = pytest.mark.slow
+
 TS = 1397075053
 SUBJECT = {
     "subject-type": "point-to-point",

@@ -24,6 +24,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from esmond_etl.engine import ledger
 
+pytestmark = pytest.mark.slow
+
 DAY = 86400
 SINK = '[[sink]]\ntype = "parquet"\npath = "{folder}/out"\n'
 

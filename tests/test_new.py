@@ -19,6 +19,8 @@ from esmond_etl.pipeline import file as config
 from esmond_etl.plugin.registry import installed
 from esmond_etl.testing import Environment
 
+pytestmark = pytest.mark.slow
+
 ANSWERS = ("--source", "https://archive.example.net/", "--target", "https://target.example.net/", "--from", "2014-01-01")
 
 

@@ -16,6 +16,8 @@ from esmond_etl.cli import group
 from esmond_etl.model.interval import moment
 from esmond_etl.pipeline import file as config
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[1] / "pipelines"
 FILES = sorted(FOLDER.glob("*.toml"))
 

@@ -16,6 +16,8 @@ from esmond_etl.cli.group import run
 from esmond_etl.plugin.registry import installed, load_commands
 from esmond_etl.testing import Environment
 
+pytestmark = pytest.mark.slow
+
 PROJECT = """
 [build-system]
 requires = ["hatchling"]

@@ -28,6 +28,8 @@ from esmond_etl.engine import delivery
 from esmond_etl.engine.run import run
 from esmond_etl.pipeline import file as config
 
+pytestmark = pytest.mark.slow
+
 FROM, TO = 1709510400, 1709510400 + 12 * 86400
 
 Rows = list[tuple[str, str, int, Any]]

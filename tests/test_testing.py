@@ -26,6 +26,8 @@ from esmond_etl.testing import (
     through,
 )
 
+pytestmark = pytest.mark.slow
+
 THROUGHPUT = series()
 HISTOGRAM = series("histogram-owdelay")
 PAGES: dict[Series, list[list[tuple[int, Any]]]] = {

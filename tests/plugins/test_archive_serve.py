@@ -20,6 +20,8 @@ import requests
 from esmond_etl_archive import Archive, Running
 from esmond_etl_archive.search import Slice, Times
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "a token"
 AUTH = {"Authorization": f"Token {TOKEN}"}
 START = 1709510400

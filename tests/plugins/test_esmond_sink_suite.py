@@ -10,6 +10,8 @@ from esmond_etl import Context, Sink
 from esmond_etl.engine.ledger import Ledger
 from esmond_etl.testing import SinkSuite
 
+pytestmark = pytest.mark.slow
+
 
 class TestEsmondSink(SinkSuite):
     @pytest.fixture(autouse=True)
@@ -17,7 +19,7 @@ class TestEsmondSink(SinkSuite):
         self.archive, self.ledger = archive, tmp_path / "ledger.db"
 
     def sink(self, tmp_path: Path) -> Sink:
-        return EsmondSink(url=self.archive.url, api_key=self.archive.token, backoff=0.01)
+        return EsmondSink(url=self.archive.url, api_key=self.archive.token, backoff=0.01, quiet=1)
 
     def context(self) -> Context:
         return Context("suite", 4, Ledger(self.ledger).memory("esmond"))

@@ -26,6 +26,8 @@ from esmond_etl import Batch, Context, Interval, Metadata, Receipt, Series, Sink
 from esmond_etl.engine.verify import Compared, compare
 from esmond_etl.testing import SinkSuite
 
+pytestmark = pytest.mark.slow
+
 START = 1380000000  # in 2013, as most of what old archives hold
 SPAN = Interval(START - 86400, START + 30 * 86400)
 

@@ -14,6 +14,8 @@ from esmond_etl import BASE, Batch, Interval, Metadata, Series, Served, SinkErro
 from esmond_etl.testing import deliver, points_of
 from esmond_etl.testing import series as made_up
 
+pytestmark = pytest.mark.slow
+
 DAY = 86400
 ODD: dict[str, list[tuple[int, Any]]] = {
     "failures": [(START, {"error": 'café — 接続 \u0000 "\\'}), (START + 1, None), (START + 2, "text"), (START + 3, [])],

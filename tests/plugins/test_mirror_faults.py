@@ -19,6 +19,8 @@ from esmond_etl_archive.samples import START, sample
 
 from esmond_etl import SinkError, StoppedError
 
+pytestmark = pytest.mark.slow
+
 DAY = 86400
 NOTHING: dict[str, list[Any]] = {"data": []}
 

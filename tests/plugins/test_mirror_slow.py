@@ -24,6 +24,8 @@ from esmond_etl.client.archive import Archive
 from esmond_etl.client.reading import Reader
 from esmond_etl.model.interval import Interval
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "secret"
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
 KILLS = int(os.environ.get("ESMOND_ETL_KILLS", "3"))

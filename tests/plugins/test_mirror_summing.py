@@ -15,6 +15,8 @@ from esmond_etl_archive.statistics import statistics
 
 from esmond_etl import SinkError
 
+pytestmark = pytest.mark.slow
+
 DAY = 86400
 ROWS = """
 SELECT series.id, summary_type, summary_window FROM series JOIN metadata ON metadata.id = metadata

@@ -21,6 +21,8 @@ from esmond_etl import ConfigError, Context, Interval, Series
 from esmond_etl.testing import DAY, START, deliver, points_of, series
 from esmond_etl.testing.crash import in_child, kill, watched
 
+pytestmark = pytest.mark.slow
+
 GROUPS = [
     [series(name, key=f"{group}{number}") for number in range(3) for name in ("throughput", "histogram-owdelay")] for group in "ab"
 ]

@@ -17,6 +17,8 @@ from esmond_etl.testing import DAY, START, deliver, points_of, series
 from esmond_etl.testing.crash import in_child, kill, watched
 from esmond_etl.testing.datapoints import write
 
+pytestmark = pytest.mark.slow
+
 KEYS = ("k1", "k2", "k3", "k4")
 SERIES = [series(name, key=key) for key in KEYS for name in ("throughput", "packet-count-sent")]
 TWO_DAYS = Interval(START, START + 2 * DAY)

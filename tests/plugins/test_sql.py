@@ -28,6 +28,8 @@ from esmond_etl import Batch, Context, Interval, Metadata, Reject, Series, SinkE
 from esmond_etl.pipeline import file as config
 from esmond_etl.testing import DAY, START, Points, deliver, points_of, series
 
+pytestmark = pytest.mark.slow
+
 TIME = Interval(START, START + DAY)
 
 #: Ends all other connections to the database, and waits until they are gone.

@@ -17,6 +17,8 @@ import pytest
 from esmond_etl_archive import Running
 from esmond_etl_archive.samples import START
 
+pytestmark = pytest.mark.slow
+
 DAYS = 9
 TIME = f"from = {START}\nto = {START + DAYS * 86400}\n"
 

@@ -8,6 +8,8 @@ from esmond_etl_sql.sink import SQLSink
 from esmond_etl import Sink
 from esmond_etl.testing import SinkSuite
 
+pytestmark = pytest.mark.slow
+
 
 class TestSQLite(SinkSuite):
     def sink(self, tmp_path: Path) -> Sink:
