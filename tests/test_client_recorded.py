@@ -73,7 +73,7 @@ def read(archive: Archive, step: dict[str, Any]) -> Any:
     path, query = step["request"]["path"], step["request"].get("query") or {}
     words = place(path)
     if not words:
-        entries, total = archive.get(path, query, wire.decode_metadata_list)
+        entries, _, total, _ = archive.get(path, query, wire.decode_metadata_list)
         return [as_listed(each, total if number == 0 else None) for number, each in enumerate(entries)]
     if len(words) == 1:
         return as_listed(archive.get(path, query, lambda body: wire.decode_metadata(msgspec.json.decode(body))), None)

@@ -165,6 +165,8 @@ def result(result: Result, file: Any = None) -> None:
     """Print how a run went: a line a sink, and what it took."""
     lines = [f"{result.pipeline}: {result.note}"] if result.note else []
     lines.append(f"{result.pipeline}: {result.series:,} series, {result.read:,} datapoints read, {result.interval}")
+    if result.faulty:
+        lines.append(f"  {result.faulty:,} datapoints of the source are not valid and were left out: see `esmond-etl rejects`")
     lines += _receipts(result)
     amount = f"{result.received / 1e6:,.1f} MB" if result.received >= 1e5 else f"{result.received:,} bytes"
     lines.append(f"  {result.requests:,} requests, {amount}, {result.seconds:.1f} s")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pyarrow as pa
@@ -39,6 +39,8 @@ class Reader:
     archive: Archive
     page: int = 10_000  #: datapoints a request at most
     spacing: int = 1  #: s; the least time between two results of one test (elmond)
+    tolerant: bool = False  #: whether datapoints that are not valid are faults of their batch; else the first one is an error
+    unusable: dict[str, str] = field(default_factory=dict)  #: key of what was listed and is no metadata -> what is wrong with it
 
     def metadata(self, filters: Mapping[str, Any]) -> Iterator[Metadata]:
         """Every metadata that matches `filters` (the archive's own), each once, as its pages come.
@@ -63,16 +65,17 @@ class Reader:
         while True:
             params = {**filters, "limit": LIST_PAGE, "offset": offset or None}
             try:
-                entries, total = self.archive.get(self.archive.list_url, params, wire.decode_metadata_list)
+                listed = self.archive.get(self.archive.list_url, params, wire.decode_metadata_list)
             except StatusError as error:
                 if offset + LIST_PAGE > ELMOND_END and error.status >= 400:
                     error.args = (f"{error.args[0]}: this archive does not list beyond {offset} metadata: narrow `match`",)
                 raise
-            if not entries:
+            if not listed.entries:
                 return
-            yield entries, total
-            offset += len(entries)
-            if len(entries) < LIST_PAGE and offset >= (total or 0):
+            self.unusable |= listed.unusable
+            yield listed.metadata, listed.total
+            offset += listed.entries
+            if listed.entries < LIST_PAGE and offset >= (listed.total or 0):
                 return
 
     def datapoints(self, series: Series, interval: Interval) -> Iterator[Batch]:
@@ -105,7 +108,7 @@ class Reader:
                 widest, width = max(NARROWEST, asked.seconds // 2), NARROWEST
                 continue
             new = _without(page, edge)
-            if len(new):
+            if len(new) or new.faults:
                 yield new
             width = min(width * 4, widest)
             if self._is_last(length, len(new), limit, whole_seconds):
@@ -118,7 +121,10 @@ class Reader:
 
         def decode(body: bytes) -> tuple[int, Batch]:
             batch = wire.decode_page(body, series)
-            return len(batch), wire.check_page(batch, asked)
+            unplaced = [fault for fault in batch.faults if fault.ts is None and not len(batch)]
+            for fault in batch.faults if not self.tolerant else unplaced:
+                raise ValueError(f"{'' if fault.ts is None else f'at ts {fault.ts}: '}{fault.reason}: {fault.text}")
+            return len(batch) + len(batch.faults), wire.check_page(batch, asked)
 
         # the archive includes both ends, an Interval its start alone
         params = {"time-start": asked.start, "time-end": asked.end - 1, "limit": limit}

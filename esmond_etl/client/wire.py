@@ -5,12 +5,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
 
-from esmond_etl.model.batch import Batch, json_column, nullable_number_column, number_column, ts_column
+from esmond_etl.client.faults import one_by_one
+from esmond_etl.model.batch import Batch, json_column, number_column, ts_column
+from esmond_etl.model.errors import described
 from esmond_etl.model.interval import Interval
 from esmond_etl.model.series import Metadata, Series
 
@@ -20,19 +22,12 @@ class _Number(msgspec.Struct, gc=False):
     val: float
 
 
-class _NumberOrNull(msgspec.Struct, gc=False):
-    ts: int
-    val: float | None
-
-
 class _Json(msgspec.Struct, gc=False):
     ts: int
     val: msgspec.Raw
 
 
 _NUMBERS = msgspec.json.Decoder(list[_Number])
-#: Also takes numbers that are spelled as text, as old archives have them.
-_NUMBERS_OR_NULLS = msgspec.json.Decoder(list[_NumberOrNull], strict=False)
 _JSONS = msgspec.json.Decoder(list[_Json])
 _ENTRIES = msgspec.json.Decoder(list[dict[str, Any]])
 
@@ -41,26 +36,42 @@ encode = msgspec.json.Encoder().encode
 
 
 def decode_page(body: bytes, series: Series) -> Batch:
-    """The datapoints of one page `[{"ts": ..., "val": ...}, ...]`, in the order they came.
+    """The datapoints of one page `[{"ts": ..., "val": ...}, ...]`, in the order they came, and those that are not valid as faults.
 
-    Raises ValueError, saying what is wrong and where in the page, if it is anything else.
+    Raises ValueError, saying what is wrong and where in the page, if it is no such page.
     """
-    if series.holds_numbers:
-        try:
+    try:
+        if series.holds_numbers:
             numbers = _NUMBERS.decode(body)
-        except msgspec.ValidationError:
-            return _with_nulls(body, series)
-        val = number_column(array("d", [point.val for point in numbers]))
-        return Batch.of(series, ts_column(array("q", [point.ts for point in numbers])), val)
-    texts = _JSONS.decode(body)
-    val = json_column([point.val for point in texts])
-    return Batch.of(series, ts_column(array("q", [point.ts for point in texts])), val)
+            val = number_column(array("d", [point.val for point in numbers]))
+            return Batch.of(series, ts_column(array("q", [point.ts for point in numbers])), val)
+        texts = _JSONS.decode(body)
+        if _is_plain(body):
+            val = json_column([point.val for point in texts])
+            return Batch.of(series, ts_column(array("q", [point.ts for point in texts])), val)
+    except (
+        msgspec.DecodeError,
+        OverflowError,
+    ) as error:  # a null, a number spelled as text, a datapoint that is not valid, or no page
+        return _taken_apart(body, series, error)
+    return one_by_one(body, series)
 
 
-def _with_nulls(body: bytes, series: Series) -> Batch:
-    points = _NUMBERS_OR_NULLS.decode(body)
-    val = nullable_number_column([point.val for point in points])
-    return Batch.of(series, ts_column(array("q", [point.ts for point in points])), val)
+def _taken_apart(body: bytes, series: Series, error: Exception) -> Batch:
+    try:
+        return one_by_one(body, series)
+    except ValueError:
+        raise ValueError(str(error)) from None
+
+
+def _is_plain(body: bytes) -> bool:
+    """Whether no text in the page can be anything but UTF-8 with whole characters."""
+    if b"\\ud" in body or b"\\uD" in body:  # half a character may stand there
+        return False
+    try:
+        return body.isascii() or bool(body.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def check_page(batch: Batch, interval: Interval) -> Batch:
@@ -77,7 +88,7 @@ def check_page(batch: Batch, interval: Interval) -> Batch:
     if first < interval.start or last >= interval.end:
         outside = first if first < interval.start else last
         raise ValueError(f"ts {outside} was not asked for (asked for {interval.start} to {interval.end - 1})")
-    return Batch(batch.series, batch.points, in_order=True) if is_strict else _without_repeats(batch)
+    return Batch(batch.series, batch.points, True, batch.faults) if is_strict else _without_repeats(batch)
 
 
 def _without_repeats(batch: Batch) -> Batch:
@@ -92,22 +103,35 @@ def _without_repeats(batch: Batch) -> Batch:
     return batch if all(keep) else batch.filter(pa.array(keep, pa.bool_(), from_pandas=False))
 
 
-def decode_metadata_list(body: bytes) -> tuple[list[Metadata], int | None]:
-    """One page of an archive's list, and how many metadata the archive says there are in all (None if it does not say).
+class Listed(NamedTuple):
+    """One page of an archive's list."""
 
-    Raises ValueError if it is no such list.
-    """
+    metadata: list[Metadata]
+    unusable: dict[str, str]  #: the key, or what stands there, of an entry that is no metadata -> what is wrong with it
+    total: int | None  #: how many the archive says there are in all; None if it does not say
+    entries: int  #: on this page
+
+
+def decode_metadata_list(body: bytes) -> Listed:
+    """One page of an archive's list; raises ValueError if it is no list of objects."""
     entries = _ENTRIES.decode(body)
     total = entries[0].get("metadata-count-total") if entries else None
-    return [decode_metadata(entry) for entry in entries], total if isinstance(total, int) else None
+    found, unusable = [], {}
+    for entry in entries:
+        try:
+            found.append(decode_metadata(entry))
+        except ValueError as error:
+            key = entry.get("metadata-key")
+            unusable[key if isinstance(key, str) else repr(key)[:80]] = str(error)
+    return Listed(found, unusable, total if isinstance(total, int) else None, len(entries))
 
 
 def decode_metadata(entry: Any) -> Metadata:
     """The metadata of one entry of a list; raises ValueError if it is none."""
     try:
         return Metadata.from_json(entry)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"not a metadata ({type(error).__name__}: {error}): {str(entry)[:120]}") from None
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"the archive lists something that is no metadata ({described(error)}): {str(entry)[:120]}") from None
 
 
 def encode_bulk(rows: Iterable[tuple[int, Sequence[tuple[str, bytes]]]]) -> bytes:

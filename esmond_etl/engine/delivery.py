@@ -15,7 +15,7 @@ from esmond_etl.model import profile
 from esmond_etl.model.batch import Batch
 from esmond_etl.model.errors import StoppedError, described
 from esmond_etl.model.series import Series, SeriesId
-from esmond_etl.plugin.sink import Load, Receipt, Sink, Task
+from esmond_etl.plugin.sink import Load, Receipt, Reject, Sink, Task
 from esmond_etl.plugin.stage import Context
 
 #: Once a task holds so many bytes of columns, no further metadata is begun, unless it is one window: smaller tasks do the others.
@@ -36,6 +36,7 @@ class Outcome:
     done: list[SeriesId] = field(default_factory=list)  #: every sink has taken them
     failures: dict[SeriesId, str] = field(default_factory=dict)
     receipts: list[Receipt] = field(default_factory=list)  #: one a sink; empty if the task was not committed
+    faults: list[Reject] = field(default_factory=list)  #: datapoints of the source that are not valid, and were left out
     read: int = 0  #: datapoints
     size: int = 0  #: bytes of columns
     left: tuple[Series, ...] = ()  #: not delivered, as there was too much of them: smaller tasks must do that
@@ -52,6 +53,7 @@ class _Moved:
     series: Series
     read: int = 0
     size: int = 0
+    faults: list[Reject] = field(default_factory=list)
     error: str = ""
     of_sink: bool = False
     touched: bool = False  #: something of it has been written
@@ -165,6 +167,7 @@ class Delivery:
         outcome.receipts = [self._commit(load, label) for load, label in zip(attempt.loads, self.definition.labels, strict=True)]
         outcome.left = tuple(each.series for each in moved if each.left)
         outcome.done += [each.series.id for each in moved if not (each.error or each.left)]
+        outcome.faults = [fault for each in moved if not (each.error or each.left) for fault in each.faults]
         outcome.read, outcome.size = sum(each.read for each in moved), sum(each.size for each in moved)
         return True
 
@@ -203,6 +206,7 @@ class Delivery:
 
         def tally(batch: Batch) -> None:
             moved.read += len(batch)
+            moved.faults += [Reject(series, fault.ts or 0, fault.text, fault.reason) for fault in batch.faults]
             moved.size += batch.points.nbytes
             attempt.size += batch.points.nbytes
 

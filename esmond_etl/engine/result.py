@@ -32,6 +32,7 @@ class Result:
     series: int = 0  #: that something was left to do of
     tasks: int = 0
     read: int = 0  #: datapoints
+    faulty: int = 0  #: datapoints of the source that are not valid, and were left out
     sinks: dict[str, Delivered] = field(default_factory=dict)
     requests: int = 0
     received: int = 0  #: bytes
@@ -45,7 +46,7 @@ class Result:
     @property
     def complete(self) -> bool:
         """Whether all that was due has been delivered."""
-        return not (self.failures or self.stopped or any(sink.rejected for sink in self.sinks.values()))
+        return not (self.failures or self.stopped or self.faulty or any(sink.rejected for sink in self.sinks.values()))
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain data, for programs."""
@@ -58,6 +59,7 @@ class Result:
             "series": self.series,
             "tasks": self.tasks,
             "read": self.read,
+            "faulty": self.faulty,
             "written": sum(sink.written for sink in self.sinks.values()),
             "unchanged": sum(sink.unchanged for sink in self.sinks.values()),
             "rejected": sum(sink.rejected for sink in self.sinks.values()),
@@ -87,6 +89,7 @@ def _incomplete(result: Result) -> str:
     rejected = sum(sink.rejected for sink in result.sinks.values())
     parts = ["it was told to stop"] if result.stopped else []
     parts += [f"{rejected:,} datapoints were rejected"] if rejected else []
+    parts += [f"{result.faulty:,} datapoints of the source are not valid"] if result.faulty else []
     if result.failures:
         series, reason = next(iter(result.failures.items()))
         parts.append(f"{len(result.failures):,} series are not done, among them {series}: {reason}")

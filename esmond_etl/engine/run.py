@@ -94,6 +94,8 @@ class _Listing:
                 count += 1
                 if count % 1000 == 0:
                     self.observer.listed(count)
+        unusable = self.delivery.definition.source.unusable()
+        self.result.failures |= {SeriesId(key, "*", "*"): reason for key, reason in unusable.items()}
         self.observer.listed(count)
 
     def _obstacle(self, series: Series, target: Series) -> str | None:
@@ -207,6 +209,7 @@ class _Run:
 
     def _record(self, task: Task, outcome: Outcome) -> None:
         rejected = {label: receipt.rejected for label, receipt in zip(self.definition.labels, outcome.receipts, strict=False)}
+        rejected["source"] = outcome.faults
         metadata = {each.metadata.key: each.metadata for each in task.series}
         with profile.part("ledger"):
             self.ledger.record(outcome.done, task.interval, metadata.values(), rejected, outcome.failures)
@@ -217,6 +220,7 @@ class _Run:
         result = self.result
         result.tasks += 1
         result.read += outcome.read
+        result.faulty += len(outcome.faults)
         result.failures.update(outcome.failures)
         result.stopped = result.stopped or outcome.stopped
         for label, receipt in zip(self.definition.labels, outcome.receipts, strict=False):

@@ -33,6 +33,14 @@ class DataPoint(NamedTuple):
     val: Any
 
 
+class Fault(NamedTuple):
+    """A datapoint of an archive's answer that is none, and so was left out."""
+
+    ts: int | None  #: Unix time, s; None if that is what is wrong
+    text: str  #: what stands there
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Consecutive datapoints of one series, in columns.
@@ -44,6 +52,7 @@ class Batch:
     series: Series
     points: pa.RecordBatch
     in_order: bool = field(default=False, compare=False, repr=False)  #: `ts` is known to be strictly increasing
+    faults: tuple[Fault, ...] = field(default=(), compare=False, repr=False)  #: what a source had to leave out
 
     @classmethod
     def of(cls, series: Series, ts: pa.Array, val: pa.Array) -> Batch:
@@ -103,11 +112,11 @@ class Batch:
 
     def with_series(self, series: Series) -> Batch:
         """The same datapoints as those of another series."""
-        return Batch(series, self.points, self.in_order)
+        return Batch(series, self.points, self.in_order, self.faults)
 
     def filter(self, mask: pa.Array) -> Batch:
         """Only the datapoints where `mask` is true."""
-        return Batch(self.series, self.points.filter(mask), self.in_order)
+        return Batch(self.series, self.points.filter(mask), self.in_order, self.faults)
 
     def values(self) -> list[Any]:
         """The values as Python objects, JSON text decoded."""

@@ -82,6 +82,7 @@ class Metadata:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Metadata":
         """The metadata of one entry of an archive's list; raises KeyError, TypeError or ValueError where it is none."""
+        _check_texts(entry)
         subject = {name.replace("-", "_"): entry.get(name) for name in SUBJECT_FIELDS}
         known = MADE_UP.union(SUBJECT_FIELDS, ("subject-type", "event-types"))
         return cls(
@@ -119,12 +120,30 @@ class Metadata:
         return f"<Metadata {self.key}: {self.source} to {self.destination}, {self.tool_name}>"
 
 
+def _check_texts(entry: Mapping[str, Any]) -> None:
+    """Raises TypeError if something in a listed entry that must be a text is none."""
+    if not (isinstance(entry["metadata-key"], str) and entry["metadata-key"]):
+        raise TypeError(f"its metadata-key is {entry['metadata-key']!r:.60}, not a text")
+    for name in (*SUBJECT_FIELDS, "uri", "subject-type"):
+        if not isinstance(entry.get(name), str | None):
+            raise TypeError(f"its {name} is {entry[name]!r:.60}, not a text")
+
+
 def _summaries(entry: Mapping[str, Any]) -> dict[Summary, Served]:
-    served = {BASE: Served(entry["base-uri"], entry.get("time-updated"))}
+    served = {BASE: _served(entry, "base-uri")}
     for each in entry.get("summaries") or ():
         summary = Summary(each["summary-type"], int(each["summary-window"]))
-        served[summary] = Served(each["uri"], each.get("time-updated"))
+        if summary.type not in URL_WORDS or summary.window < 0:
+            raise ValueError(f"it has a summary {summary.type!r:.40} over {summary.window} s")
+        served[summary] = _served(each, "uri")
     return served
+
+
+def _served(entry: Mapping[str, Any], name: str) -> Served:
+    uri, updated = entry[name], entry.get("time-updated")
+    if not (isinstance(uri, str) and isinstance(updated, int | float | None)):
+        raise TypeError(f"its {name} or its time-updated is wrong: {uri!r:.60}, {updated!r:.40}")
+    return Served(uri, None if updated is None else int(updated))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

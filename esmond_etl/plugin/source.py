@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from esmond_etl.model.batch import Batch
 from esmond_etl.model.interval import Interval
@@ -36,6 +36,10 @@ class Source(Stage):
 
         Raises SourceError or ArchiveError if any of them could not be read: a stream that ends is complete.
         """
+
+    def unusable(self) -> Mapping[str, str]:
+        """What the last list had that cannot be read: a metadata key, or what stands in its place -> what is wrong with it."""
+        return {}
 
     def first(self, series: Series, interval: Interval) -> int:
         """A moment (Unix time) that no datapoint of `series` in `interval` lies before; `interval.end` if there is none at all.

@@ -76,7 +76,7 @@ class EsmondSource(Connection, Source):
     def open(self, context: Context) -> None:
         """Get ready to send requests; sends none."""
         super().open(context)
-        self._reader = Reader(self._archive, self.page, self.spacing)
+        self._reader = Reader(self._archive, self.page, self.spacing, tolerant=True)
 
     def series(self, interval: Interval) -> Iterator[Series]:
         """Every series that the filters match; raises ArchiveError if the list is not complete."""
@@ -98,6 +98,10 @@ class EsmondSource(Connection, Source):
         if self.event_types is not None and series.event_type not in self.event_types:
             return False
         return "all" in self.summaries or str(series.summary) in self.summaries
+
+    def unusable(self) -> dict[str, str]:
+        """What the archive lists as metadata and is none."""
+        return self._reader.unusable
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
         """The datapoints of `series` in `interval`, oldest first; raises ArchiveError if any could not be read."""
