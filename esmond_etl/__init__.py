@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         TS,
         Batch,
         DataPoint,
+        Fault,
         json_column,
         nullable_number_column,
         number_column,
@@ -97,6 +98,7 @@ if TYPE_CHECKING:
         Context,
         Duration,
         Stage,
+        digest_of,
     )
     from esmond_etl.plugin.transform import (
         BatchTransform,
@@ -118,6 +120,7 @@ _HOMES = {
     "model.batch": (
         "Batch",
         "DataPoint",
+        "Fault",
         "JSON_TEXT",
         "NUMBER",
         "TS",
@@ -183,6 +186,7 @@ _HOMES = {
         "Context",
         "Duration",
         "Stage",
+        "digest_of",
     ),
     "plugin.transform": (
         "BatchTransform",
@@ -211,6 +215,7 @@ __all__ = [
     "Duration",
     "EsmondEtlError",
     "EventType",
+    "Fault",
     "Features",
     "IncompleteError",
     "Interval",
@@ -243,6 +248,7 @@ __all__ = [
     "__version__",
     "ceil",
     "described",
+    "digest_of",
     "event_type",
     "floor",
     "format_duration",

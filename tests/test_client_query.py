@@ -336,7 +336,7 @@ def test_without_pandas_to_pandas_says_what_to_do(metadata: Metadata) -> None:
         event_type(metadata, "throughput").get_data().to_pandas()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pandas") is None, reason="pandas is not installed")
+@pytest.mark.skipif(importlib.util.find_spec("pandas") is None, reason="there is no pandas here")
 def test_with_pandas_data_are_a_frame(metadata: Metadata) -> None:
     frame = event_type(metadata, "histogram-ttl").get_data().to_pandas()
     assert list(frame["val"]) == [{"28": 33}, {"9": 12, "10": 1}]

@@ -257,3 +257,81 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def test_relative_paths_start_at_the_folder_of_the_pipeline_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "p.toml").write_text(
+        """
+from = 2014-01-01
+ledger = "ledgers"
+[source]
+type = "esmond"
+url = "https://archive.example.net/"
+ca = "ca.pem"
+[[transform]]
+type = "rename"
+fields = ["source"]
+csv = "names.csv"
+[[transform]]
+type = "python"
+call = "mine:function"
+[[sink]]
+type = "parquet"
+path = "out/"
+[[sink]]
+type = "sql"
+url = "sqlite:warehouse.db"
+[[sink]]
+type = "parquet"
+path = "/elsewhere/out"
+"""
+    )
+    monkeypatch.chdir(tmp_path)
+    relative = config.load("site/p.toml")
+    monkeypatch.chdir("/")
+    absolute = config.load(tmp_path / "site" / "p.toml")
+    for loaded in (relative, absolute):
+        stages = (loaded.source, *loaded.transforms, *loaded.sinks)
+        found = [getattr(stage, name) for stage, name in zip(stages, ("ca", "csv", "path", "path", "url", "path"), strict=True)]
+        folder = tmp_path / "site"
+        places = [
+            folder / "ca.pem",
+            folder / "names.csv",
+            folder,
+            folder / "out",
+            f"sqlite:{folder}/warehouse.db",
+            "/elsewhere/out",
+        ]
+        assert [str(each).rstrip("/.") for each in found] == [str(each).rstrip("/.") for each in places]
+    assert relative.delivery == absolute.delivery
+    assert relative.ledger_path.resolve().parent != Path("/ledgers")
+
+
+def test_a_changed_csv_or_function_is_a_changed_transform(tmp_path: Path) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text(
+        """
+from = 2014-01-01
+[source]
+type = "esmond"
+url = "https://archive.example.net/"
+[[transform]]
+type = "rename"
+fields = ["source"]
+csv = "names.csv"
+[[transform]]
+type = "python"
+call = "changing:function"
+[[sink]]
+type = "stdout"
+"""
+    )
+    (tmp_path / "names.csv").write_text("a,b\n")
+    (tmp_path / "changing.py").write_text("def function(point): return point\n")
+    before = config.load(file).delivery
+    assert config.load(file).delivery == before
+    (tmp_path / "names.csv").write_text("a,c\n")
+    with_other_names = config.load(file).delivery
+    (tmp_path / "changing.py").write_text("def function(point): return None\n")
+    assert len({before, with_other_names, config.load(file).delivery}) == 3

@@ -102,7 +102,8 @@ def test_a_place_that_cannot_be_written_to_is_an_error(connect: Connect, filled:
     sinks = [f'[[sink]]\ntype = "sql"\nurl = "{url}"\n' for url in ("sqlite:/proc/x.db", "sqlite:.", "sqlite:file")]
     parquet = [f'[[sink]]\ntype = "parquet"\npath = "{path}"\n' for path in ("/proc/no/out", "file/out")]
     code, said = connect(filled.url, *sinks, *parquet)
-    errors = [re.sub("No such file or directory|Permission denied", "it is not ours", str(each[0])) for each in said.values()]
+    shown = [str(each[0]).replace(f"{tmp_path}/", "").replace(str(tmp_path), ".") for each in said.values()]
+    errors = [re.sub("No such file or directory|Permission denied", "it is not ours", each) for each in shown]
     assert (code, errors[1:]) == (
         1,
         [
@@ -110,7 +111,7 @@ def test_a_place_that_cannot_be_written_to_is_an_error(connect: Connect, filled:
             "sqlite:.: cannot be written to: Is a directory",
             "sqlite:file: Failed to prepare query: file is not a database",
             "/proc/no/out: /proc cannot be written to: it is not ours",
-            f"file/out: {tmp_path}/file cannot be written to: Not a directory",
+            "file/out: file cannot be written to: Not a directory",
         ],
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -287,7 +288,13 @@ def _shared_places(draft: Draft) -> Iterator[Mistake]:
 def _said(stage: Stage) -> str:
     """A place as it was written, but for what a URL may hold beside it."""
     options = [(getattr(stage, name), found) for name, found in location(stage).items()]
-    return ", ".join(str(found if "://" in str(value) else value) for value, found in options if value not in (None, "", []))
+    return ", ".join(_shown(found if "://" in str(value) else value) for value, found in options if value not in (None, "", []))
+
+
+def _shown(value: object) -> str:
+    """A path below the current folder without that."""
+    text = str(value)
+    return os.path.relpath(text) if text.startswith(str(pathlib.Path.cwd())) else text
 
 
 def location(stage: Stage) -> dict[str, Any]:

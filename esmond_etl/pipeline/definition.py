@@ -43,8 +43,10 @@ class Definition:
     @property
     def ledger_path(self) -> Path:
         """Where its ledger is."""
-        folder = self.settings.ledger or os.environ.get("ESMOND_ETL_LEDGER") or Path(self.file).parent / ".esmond-etl"
-        return Path(folder) / f"{self.name}.ledger"
+        beside = Path(self.file).parent
+        own = beside / self.settings.ledger if self.settings.ledger else None
+        folder = own or Path(os.environ.get("ESMOND_ETL_LEDGER") or beside / ".esmond-etl")
+        return folder / f"{self.name}.ledger"
 
     def wanted(self, now: int, from_: object = None, to: object = None) -> Interval:
         """The whole windows that it wants and that have ended, given that it is `now`; `from_` and `to` replace the file's own.
@@ -64,6 +66,8 @@ class Definition:
     def delivery(self) -> str:
         """A digest of what is delivered where: what one delivery has done does not count for another."""
         parts = [f"{self.settings.window}"]
-        parts += [f"{type(stage).__qualname__} {stage.model_dump_json()}" for stage in self.transforms]
+        parts += [
+            f"{type(stage).__qualname__} {stage.model_dump_json()} {stage.fingerprint()}".rstrip() for stage in self.transforms
+        ]
         parts += sorted(f"{type(sink).__qualname__} {sink.model_dump_json(include=set(sink.place))}" for sink in self.sinks)
         return sha256("\n".join(parts).encode()).hexdigest()[:16]

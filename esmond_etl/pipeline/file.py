@@ -188,7 +188,7 @@ class _Reader:
         name = given.get("type")
         rest = {key: value for key, value in given.items() if key != "type"}
         if self.registry is None and isinstance(name, str) and (stage := ours(kind, name)):
-            return self._validated(stage, rest, path)
+            return self._located(stage, rest, path)
         registry = self.registry or installed(kind)
         known = registry.of(kind)
         if name is None:
@@ -201,7 +201,11 @@ class _Reader:
             broken = "".join(f" ({problem})" for problem in registry.problems)
             self.mistake((*path, "type"), f"unknown {kind} {name!r}", nearest(name, known) + broken)
             return None
-        return self._validated(known[name], rest, path)
+        return self._located(known[name], rest, path)
+
+    def _located(self, stage: type[Stage], options: dict[str, Any], path: toml_positions.Path) -> Any:
+        """The stage; the folder of the file, not the current one, is where its relative paths start."""
+        return self._validated(stage, stage.located(options, Path(self.file).absolute().parent), path)
 
     def _case(self, given: Any, path: toml_positions.Path) -> Any:
         if not isinstance(given, dict):

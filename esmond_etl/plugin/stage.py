@@ -8,8 +8,10 @@ connection is made, before `open`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -57,6 +59,14 @@ class Stage(BaseModel):
     #: The options that say which data this stage is about (of a sink: where they go).
     place: ClassVar[tuple[str, ...]] = ()
 
+    #: The options that are paths of files or folders: a relative one starts at the folder of the pipeline file.
+    paths: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def located(cls, options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """`options` with their relative paths made absolute, from `folder` on."""
+        return {name: in_folder(value, folder) if name in cls.paths else value for name, value in options.items()}
+
     def open(self, context: Context) -> None:
         """Get ready: import what is heavy, connect; raises EsmondEtlError with a sentence that says what to do."""
 
@@ -67,6 +77,20 @@ class Stage(BaseModel):
     def traffic(self) -> Traffic:
         """What it has exchanged with a server since it was opened."""
         return Traffic()
+
+
+def in_folder(value: Any, folder: Path) -> Any:
+    """A relative path as an absolute one that starts in `folder`; a URL, or anything else, as it is."""
+    is_relative = isinstance(value, str) and value and "://" not in value and not Path(value).is_absolute()
+    return str(folder / value) if is_relative else value
+
+
+def digest_of(path: str | Path) -> str:
+    """A digest of the contents of a file; "" if it cannot be read."""
+    try:
+        return sha256(Path(path).read_bytes()).hexdigest()[:16]
+    except OSError:
+        return ""
 
 
 def options(stage: type[BaseModel]) -> dict[str, Any]:

@@ -29,6 +29,10 @@ class Transform(Stage):
         """Whether `series` passes through this transform at all."""
         return self.event_types is None or series.event_type in self.event_types
 
+    def fingerprint(self) -> str:
+        """What decides, beside the options, what becomes of datapoints: a digest of a file, say. A change of it is a changed transform."""
+        return ""
+
     def becomes(self, series: Series) -> Series | None:
         """The series that the datapoints of `series` belong to afterwards; None if all of it is left out."""
         return series

@@ -38,7 +38,7 @@ def demo(directory: Path, days: int) -> int:
     _prepare(directory)
     with _archives(directory, days) as (source, target):
         environment = {"SOURCE_URL": source, "TARGET_URL": target, "TARGET_USER": "demo", "TARGET_KEY": TOKEN}
-        os.environ |= environment | {"WAREHOUSE": str(directory / "parquet"), "ESMOND_ETL_LEDGER": str(directory)}
+        os.environ |= environment | {"WAREHOUSE": str(directory.absolute() / "parquet"), "ESMOND_ETL_LEDGER": str(directory)}
         pipelines = _load("mirror.toml"), _load("to-warehouse.toml")
         results = [_run(pipeline) for pipeline in pipelines]
         compared = {pipeline.name: _compare(pipeline) for pipeline in pipelines}

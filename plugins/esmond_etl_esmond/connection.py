@@ -13,6 +13,7 @@ class Connection(Stage):
     """An esmond archive."""
 
     place: ClassVar[tuple[str, ...]] = ("url", "script_alias")
+    paths: ClassVar[tuple[str, ...]] = ("ca", "cert", "cert_key")
 
     url: str = Field(description="URL of the archive's host", examples=["https://archive.example.net/"])
     script_alias: str | None = Field("esmond", description='what stands before /perfsonar in its URLs; "/" for nothing')

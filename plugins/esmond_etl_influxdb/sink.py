@@ -29,6 +29,7 @@ class InfluxDBSink(Sink):
     `duration` of subintervals, a point each; `json` of everything else. What is delivered again overwrites itself.
     """
 
+    paths: ClassVar[tuple[str, ...]] = ("ca", "cert", "cert_key")
     place: ClassVar[tuple[str, ...]] = ("url", "org", "bucket", "database", "prefix", "tags")
 
     example: ClassVar[str] = """

@@ -35,6 +35,7 @@ class ParquetSink(Sink):
     """
 
     place: ClassVar[tuple[str, ...]] = ("path",)
+    paths: ClassVar[tuple[str, ...]] = ("path",)
 
     example: ClassVar[str] = """
         [[sink]]

@@ -17,6 +17,7 @@ class ParquetSource(Source):
     """What the Parquet sink wrote: every series with its metadata, for an archive or for another sink."""
 
     place: ClassVar[tuple[str, ...]] = ("path",)
+    paths: ClassVar[tuple[str, ...]] = ("path",)
 
     example: ClassVar[str] = """
         [source]

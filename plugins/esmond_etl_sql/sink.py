@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, ClassVar, Final
@@ -61,6 +61,12 @@ class SQLSink(Sink):
     _tables: Tables = PrivateAttr()
     _database: Database = PrivateAttr()
     _traffic: Traffic = PrivateAttr()
+
+    @classmethod
+    def located(cls, options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """A database that is a file is in the folder of the pipeline file, unless its path is absolute."""
+        url = options.get("url")
+        return {**options, "url": urls.located(url, folder)} if isinstance(url, str) else dict(options)
 
     @model_validator(mode="before")
     @classmethod

@@ -27,6 +27,14 @@ def dialect_of(url: str) -> Dialect:
     return dialect
 
 
+def located(url: str, folder: Path) -> str:
+    """The URL of a file with its path made absolute, from `folder` on; any other text as it is."""
+    scheme, _, path = url.partition(":")
+    if SCHEMES.get(scheme) in (None, POSTGRESQL) or not path or path.startswith(("//", ":")):
+        return url
+    return f"{scheme}:{folder / path}"
+
+
 def plain(url: str) -> str:
     """The URL in the one way that all ways to write it have in common, where that leads to the same database."""
     scheme, _, rest = url.partition(":")

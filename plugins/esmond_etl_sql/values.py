@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -28,13 +29,12 @@ def column(val: pa.Array) -> pa.Array:
     if pa.types.is_string(val.type) or pa.types.is_large_string(val.type):
         return val.cast(JSON_TEXT)
     encode = msgspec.json.Encoder().encode
-    return json_column([encode(_plain(value)) for value in val.to_pylist()])
+    plain: Callable[[Any], Any] = _as_object if pa.types.is_map(val.type) else lambda value: value
+    return json_column([encode(plain(value)) for value in val.to_pylist()])
 
 
-def _plain(value: Any) -> Any:
-    """A map as an object."""
-    opened = isinstance(value, list) and value and all(isinstance(each, tuple) for each in value)
-    return dict(value) if opened else value
+def _as_object(entries: list[tuple[Any, Any]] | None) -> dict[Any, Any] | None:
+    return None if entries is None else dict(entries)
 
 
 def without_nan(batch: Batch) -> tuple[Batch, list[Reject]]:

@@ -2,20 +2,22 @@
 
 import csv as csvs
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field, PrivateAttr
 
-from esmond_etl import ConfigError, Context, Transform
+from esmond_etl import ConfigError, Context, Transform, digest_of
 
 
 class Names(Transform):
     """A transform that looks names up."""
 
+    paths: ClassVar[tuple[str, ...]] = ("csv",)
+
     names: dict[str, str] = Field(default_factory=dict, description="what stands in the metadata, and the name for it")
     csv: str | None = Field(
         None,
-        description="file of more such pairs: the first two columns of each row, UTF-8, relative to where the run is started; "
-        "what was delivered before a change of this file keeps its old names until it is delivered again",
+        description="file of more such pairs: the first two columns of each row, UTF-8; if it changes, everything is delivered again",
     )
 
     _of_file: dict[str, str] = PrivateAttr(default_factory=dict)
@@ -23,6 +25,10 @@ class Names(Transform):
     def open(self, context: Context) -> None:
         """Read the CSV file; raises ConfigError, naming file and line, if it is not as it should be."""
         self._of_file = _read(self.csv) if self.csv else {}
+
+    def fingerprint(self) -> str:
+        """A digest of the CSV file."""
+        return digest_of(self.csv) if self.csv else ""
 
     def name_of(self, text: str | None) -> str | None:
         """The name for `text`, if it has one; those of the pipeline file go before those of the CSV file."""

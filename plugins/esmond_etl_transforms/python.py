@@ -4,14 +4,25 @@ import importlib
 import inspect
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import msgspec
 from pydantic import Field, PrivateAttr
 
-from esmond_etl import Batch, BatchTransform, ConfigError, Context, DataPoint, PluginError, json_column, number_column, ts_column
+from esmond_etl import (
+    Batch,
+    BatchTransform,
+    ConfigError,
+    Context,
+    DataPoint,
+    PluginError,
+    digest_of,
+    json_column,
+    number_column,
+    ts_column,
+)
 
 _ENCODE = msgspec.json.Encoder().encode
 
@@ -34,8 +45,20 @@ class Python(BatchTransform):
     call: str = Field(description="the function, as module:function", pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
     by: Literal["point", "batch"] | None = Field(None, description="what the function is given; default: what its annotation says")
     path: str = Field(
-        ".", description="folder in which the module is, unless it is installed; relative to where the run is started"
+        ".",
+        description="folder in which the module is, unless it is installed; if the module changes, everything is delivered again",
     )
+
+    paths: ClassVar[tuple[str, ...]] = ("path",)
+
+    @classmethod
+    def located(cls, options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """The module is in the folder of the pipeline file, unless another one is named."""
+        return super().located({"path": ".", **options}, folder)
+
+    def fingerprint(self) -> str:
+        """A digest of the module's own file; "" if it is installed, or cannot be found."""
+        return digest_of(Path(self.path, *self.call.partition(":")[0].split(".")).with_suffix(".py"))
 
     _function: Callable[[Any], Any] | None = PrivateAttr(default=None)
     _by_batch: bool = PrivateAttr(default=False)
