@@ -114,7 +114,7 @@ def pipeline(url: str, folder: Path) -> Pipeline:
 
 def test_a_faulty_datapoint_is_rejected_with_its_place_and_the_others_can_be_read(archive_of: Any, tmp_path: Path) -> None:
     made = pipeline(archive_of([entry("a")], b'[{"ts":1,"val":{"error":"Zeit\xfcber"}},{"ts":2,"val":{"error":"ok"}}]'), tmp_path)
-    with pytest.raises(IncompleteError, match="1 datapoints of the source are not valid"):
+    with pytest.raises(IncompleteError, match="1 rejected datapoints wait"):
         made.run()
     table = ds.dataset(tmp_path / "out" / "event_type=failures", format="parquet", partitioning="hive").to_table()
     assert table["val"].to_pylist() == ['{"error":"ok"}']

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,21 @@ import pyarrow.dataset as ds
 import pytest
 from esmond_etl_archive.samples import START
 
-from esmond_etl import ConfigError, IncompleteError, Interval, LockedError, Pipeline, Result, SinkError
+import esmond_etl
+from esmond_etl import (
+    Batch,
+    ConfigError,
+    IncompleteError,
+    Interval,
+    Load,
+    LockedError,
+    Pipeline,
+    Receipt,
+    Reject,
+    Result,
+    SinkError,
+    Task,
+)
 from esmond_etl.engine import ledger
 from esmond_etl.engine.delivery import Outcome
 from esmond_etl.engine.result import Unobserved
@@ -151,3 +167,54 @@ def test_the_programs_of_the_page_on_python_run(
     assert re.search(r"[1-9]\d* datapoints read, [1-9]\d* requests", capsys.readouterr().out)
     assert named["differing"] == []
     assert ds.dataset("warehouse/event_type=throughput", format="parquet", partitioning="hive").count_rows() > 0
+
+
+class Picky(CollectedSink):
+    """A sink that refuses one datapoint of each task."""
+
+    def begin(self, task: Task) -> Load:
+        return PickyLoad(super().begin(task), task)
+
+
+class PickyLoad(Load):
+    def __init__(self, load: Load, task: Task) -> None:
+        self._load, self._task = load, task
+
+    def write(self, batch: Batch) -> None:
+        self._load.write(batch)
+
+    def commit(self) -> Receipt:
+        return replace(self._load.commit(), rejected=[Reject(self._task.series[0], self._task.interval.start, "1", "too odd")])
+
+    def rollback(self) -> None:
+        self._load.rollback()
+
+
+def test_rejected_datapoints_that_wait_end_every_run_with_an_error(sampled: Any, tmp_path: Path) -> None:
+    made = pipeline(sampled.url, tmp_path, sinks=[Picky()])
+    first, second = made.run(check=False), made.run(check=False)
+    assert (first.complete, first.waiting, second.read, second.waiting, second.complete) == (False, 1, 0, 1, False)
+    with pytest.raises(IncompleteError, match="p: 1 rejected datapoints wait"):
+        made.run()
+    with closing(ledger.Ledger(made.definition.ledger_path)) as opened:
+        opened.drop_rejected()
+    assert made.run().complete
+
+
+def test_rejected_datapoints_may_be_accepted(sampled: Any, tmp_path: Path) -> None:
+    result = pipeline(sampled.url, tmp_path, sinks=[Picky()], rejects="accept").run()
+    assert (result.complete, sum(sink.rejected for sink in result.sinks.values())) == (True, 1)
+
+
+def test_a_ledger_belongs_to_one_file(sampled: Any, tmp_path: Path) -> None:
+    text = f'name = "same"\nfrom = {START}\n[source]\ntype = "esmond"\nurl = "{sampled.url}"\n[[sink]]\ntype = "parquet"\npath = "out"\n'
+    first, second = (tmp_path / name for name in ("a.toml", "b.toml"))
+    for file in (first, second):
+        file.write_text(text)
+    assert esmond_etl.load(first).run().read > 0
+    with pytest.raises(
+        ConfigError, match=rf"b\.toml: 'same' and its ledger are also those of {first}: give each a name of its own"
+    ):
+        esmond_etl.load(second).run()
+    first.unlink()  # it was renamed
+    assert esmond_etl.load(second).run().read == 0

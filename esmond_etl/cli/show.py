@@ -170,6 +170,8 @@ def result(result: Result, file: Any = None) -> None:
     lines += _receipts(result)
     amount = f"{result.received / 1e6:,.1f} MB" if result.received >= 1e5 else f"{result.received:,} bytes"
     lines.append(f"  {result.requests:,} requests, {amount}, {result.seconds:.1f} s")
+    if result.waiting:
+        lines.append(f"  {result.waiting:,} rejected datapoints wait: list them with `esmond-etl rejects`, send them with --retry")
     lines += [f"  {count:,} {remark}" for remark, count in result.remarks.items()]
     print(wrapped("\n".join(lines), file or sys.stdout), file=file)
 

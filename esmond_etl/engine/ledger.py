@@ -179,6 +179,10 @@ class Ledger:
         for row in self._rows(query, sink or ""):
             yield Rejected(row[0], SeriesId(*row[1:4]), *row[4:])
 
+    def count_rejected(self) -> int:
+        """How many rejected datapoints wait to be sent again or dropped."""
+        return int(self._rows("select count(*) from rejected")[0][0])
+
     def drop_rejected(self) -> int:
         """Forget all rejected datapoints; returns how many."""
         with self._transaction() as db:

@@ -34,6 +34,7 @@ class Result:
     read: int = 0  #: datapoints
     faulty: int = 0  #: datapoints of the source that are not valid, and were left out
     sinks: dict[str, Delivered] = field(default_factory=dict)
+    waiting: int = 0  #: rejected datapoints of this run and earlier ones, unless the file accepts them
     requests: int = 0
     received: int = 0  #: bytes
     seconds: float = 0
@@ -46,7 +47,7 @@ class Result:
     @property
     def complete(self) -> bool:
         """Whether all that was due has been delivered."""
-        return not (self.failures or self.stopped or self.faulty or any(sink.rejected for sink in self.sinks.values()))
+        return not (self.failures or self.stopped or self.waiting)
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain data, for programs."""
@@ -60,6 +61,7 @@ class Result:
             "tasks": self.tasks,
             "read": self.read,
             "faulty": self.faulty,
+            "waiting": self.waiting,
             "written": sum(sink.written for sink in self.sinks.values()),
             "unchanged": sum(sink.unchanged for sink in self.sinks.values()),
             "rejected": sum(sink.rejected for sink in self.sinks.values()),
@@ -86,10 +88,8 @@ class IncompleteError(EsmondEtlError):
 
 
 def _incomplete(result: Result) -> str:
-    rejected = sum(sink.rejected for sink in result.sinks.values())
     parts = ["it was told to stop"] if result.stopped else []
-    parts += [f"{rejected:,} datapoints were rejected"] if rejected else []
-    parts += [f"{result.faulty:,} datapoints of the source are not valid"] if result.faulty else []
+    parts += [f"{result.waiting:,} rejected datapoints wait"] if result.waiting else []
     if result.failures:
         series, reason = next(iter(result.failures.items()))
         parts.append(f"{len(result.failures):,} series are not done, among them {series}: {reason}")

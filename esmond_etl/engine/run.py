@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from esmond_etl.engine import ledger as ledgers
@@ -18,6 +19,7 @@ from esmond_etl.engine.ledger import Ledger
 from esmond_etl.engine.result import Delivered, Observer, Result
 from esmond_etl.engine.stream import Stream
 from esmond_etl.model import profile
+from esmond_etl.model.errors import ConfigError
 from esmond_etl.model.interval import Interval, IntervalSet, floor
 from esmond_etl.model.series import Series, SeriesId
 from esmond_etl.pipeline.definition import Definition
@@ -61,12 +63,22 @@ def run(
             listed = _Listing(delivery, observer, result).series()
             _Run(delivery, ledger, observer, result, executor, deliver, processes).go(listed, now, again)
         result.seconds = time.time() - now
+        result.waiting = 0 if definition.settings.rejects == "accept" else ledger.count_rejected()
         ledger.add_run(now, {name: value for name, value in result.to_json().items() if name != "failures"})
     return result
 
 
 def _start(definition: Definition, ledger: Ledger) -> str:
-    """Make the ledger one of this very delivery; returns what the user should know."""
+    """Make the ledger one of this very delivery; returns what the user should know.
+
+    Raises ConfigError if the ledger is that of another pipeline file, which would undo what this one does.
+    """
+    other, own = ledger.about("file"), str(Path(definition.file).resolve())
+    if other not in (None, own) and Path(other or "").exists():
+        raise ConfigError(
+            f"{definition.file}: {definition.name!r} and its ledger are also those of {other}: give each a name of its own"
+        )
+    ledger.set_about("file", own)
     before = ledger.about("delivery")
     forgotten = ledger.forget() if before not in (None, definition.delivery) else 0
     ledger.set_about("delivery", definition.delivery)

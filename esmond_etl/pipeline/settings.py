@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from datetime import date, datetime
 from datetime import time as clock
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -63,4 +63,7 @@ class Settings(BaseModel):
     settle: Duration = Field(600, description="how long ago a window must have ended before it is read")
     lookback: Duration = Field(21600, description="how much of the past each run reads again, for datapoints that arrived late")
     parallel: int = Field(8, ge=1, le=256, description="requests in flight at most")
+    rejects: Literal["report", "accept"] = Field(
+        "report", description='whether a run ends with 1 while rejected datapoints wait; "accept": they are listed, and no failure'
+    )
     ledger: str | None = Field(None, description="folder of the ledger; default: .esmond-etl beside the pipeline file")
