@@ -15,7 +15,7 @@ from esmond_etl import EVENT_TYPES, URL_WORDS
 from esmond_etl_archive.fold import Point
 from esmond_etl_archive.metadata import Links, posted
 from esmond_etl_archive.refusal import NotFound, Refused
-from esmond_etl_archive.search import Slice, search, slice_of, times
+from esmond_etl_archive.search import Slice, bounded, search, slice_of, times
 from esmond_etl_archive.store import Archive
 from esmond_etl_archive.values import text, time_of
 
@@ -23,14 +23,12 @@ _SUMMARY_TYPES = {word: summary_type for summary_type, word in URL_WORDS.items()
 _NOT_JSON = "Must post content-type: application/json header and json-formatted payload."
 
 
-def app(
-    archive: Archive, token: str, path: str, requests: Counter[str], slow: float | None = None
-) -> falcon.App[falcon.Request, falcon.Response]:
-    """The WSGI application that serves an archive under `path`, and counts its requests by method.
+def app(archive: Archive, gate: "Gate", path: str, slow: float | None = None) -> falcon.App[falcon.Request, falcon.Response]:
+    """The WSGI application that serves an archive under `path`.
 
     It writes `slow` values a second in bulk requests, as slowly as a real esmond does, if that is given.
     """
-    made = falcon.App(middleware=[_Gate(token, requests)])
+    made = falcon.App(middleware=[gate])
     made.add_error_handler(Refused, _refused)
     made.set_error_serializer(_serialize)
     listed, event_type, data = (kind(archive, path) for kind in (_List, _EventType, _Data))
@@ -44,7 +42,7 @@ def app(
     return made
 
 
-class _Gate:
+class Gate:
     """Counts every request, and turns away the ones with a wrong token, and those that write without."""
 
     def __init__(self, token: str, requests: Counter[str]) -> None:
@@ -59,21 +57,20 @@ class _Gate:
 
     def process_resource(self, req: falcon.Request, _resp: falcon.Response, _resource: Any, _params: dict[str, Any]) -> None:
         """Check the token, for reading too if there is one."""
-        scheme, _, given = (req.auth or "").partition(" ")
+        if refusal := self.refusal(req.method, req.auth or ""):
+            raise falcon.HTTPUnauthorized(description=refusal, challenges=["Token"])
+
+    def refusal(self, method: str, authorization: str) -> str:
+        """Why a request is turned away, or ""."""
+        scheme, _, given = authorization.partition(" ")
         if scheme.lower() != "token":
-            if req.method not in ("GET", "HEAD", "OPTIONS"):
-                raise _unauthorized("Authentication credentials were not provided.")
-        elif not hmac.compare_digest(given.strip().encode(), self._token):
-            raise _unauthorized("Invalid token.")
+            return "" if method in ("GET", "HEAD", "OPTIONS") else "Authentication credentials were not provided."
+        return "" if hmac.compare_digest(given.strip().encode(), self._token) else "Invalid token."
 
     def process_response(self, _req: falcon.Request, resp: falcon.Response, resource: Any, _succeeded: bool) -> None:
         """Say what may be done here, whatever the answer is."""
         if isinstance(resource, _Resource):
             resp.set_header("Allow", resource.allow)
-
-
-def _unauthorized(detail: str) -> falcon.HTTPUnauthorized:
-    return falcon.HTTPUnauthorized(description=detail, challenges=["Token"])
 
 
 def _refused(_req: falcon.Request, resp: falcon.Response, refused: Refused, _params: Any) -> None:
@@ -204,6 +201,8 @@ class _Data(_Resource):
     ) -> None:
         """Datapoints; the summaries of a type, if their window is not given."""
         kind = _checked(event_type, summary, f"Unsupported event type '{event_type}' provided")
+        if kind != "base" and kind not in EVENT_TYPES[event_type].summaries:
+            raise NotFound
         if window is None and kind != "base":
             series = [each for each in _series(self._archive, key, event_type) if each[0] == kind]
             resp.data = text([self._links(req).summary(key, event_type, *each) for each in series])
@@ -242,10 +241,7 @@ def _checked(event_type: str, summary: str, refusal: str) -> str:
 
 
 def _window(kind: str, window: str | None) -> int:
-    try:
-        return 0 if kind == "base" or window is None else int(window)
-    except ValueError:
-        raise Refused("Summary window parameter must be an integer") from None
+    return 0 if kind == "base" or window is None else bounded(window, "Summary window parameter must be an integer")
 
 
 def _series(archive: Archive, key: str, event_type: str) -> list[tuple[str, int, int | None]]:
@@ -277,7 +273,7 @@ def _posted(req: falcon.Request) -> Any:
     body = req.bounded_stream.read()
     try:
         return msgspec.json.decode(body) if body else None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(f"JSON parse error - {error}") from None
 
 
@@ -290,7 +286,7 @@ def _payload(req: falcon.Request) -> Any:
         raise Refused("No data payload POSTed.")
     try:
         return msgspec.json.decode(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Refused(f"POST data payload could not be decoded to a JSON object - given: {body[:80]!r}") from None
 
 

@@ -161,12 +161,12 @@ class Links:
     def metadata(self, kept: "Kept") -> dict[str, Any]:
         """A metadata as it is served."""
         return {
+            **{name.replace("_", "-"): value for name, value in kept.parameters.items()},  # esmond does that to all names
             "url": f"{self.host}{self.path}{kept.key}/",
             "metadata-key": kept.key,
             "subject-type": kept.subject_type,
             "event-types": [self.event_type(kept.key, *each) for each in kept.event_types.items()],
             **kept.subject,
-            **{name.replace("_", "-"): value for name, value in kept.parameters.items()},  # esmond does that to all names
             "uri": f"{self.path}{kept.key}/",
         }
 

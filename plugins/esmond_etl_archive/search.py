@@ -9,6 +9,7 @@ from esmond_etl_archive.metadata import ADDRESSES, FIELDS
 from esmond_etl_archive.refusal import Refused
 
 DEFAULT_LIMIT = 1500
+MOST_FILTERS = 100  #: SQLite takes no expression that is nested deeper than 1000
 
 _FAMILIES = {"4": socket.AF_INET, "6": socket.AF_INET6}
 #: dns-match-rule -> the families to ask for, and whether the first that answers is enough
@@ -59,10 +60,11 @@ def _times(given: Mapping[str, int], now: int) -> Times:
 
 
 def _second(value: str) -> int:
-    return _bounded(value, "Time parameter must be an integer")
+    return bounded(value, "Time parameter must be an integer")
 
 
-def _bounded(value: str, refusal: str) -> int:
+def bounded(value: str, refusal: str) -> int:
+    """`value` as an integer that SQLite can hold; raises Refused if it is none."""
     try:
         number = int(value)
     except ValueError:
@@ -80,8 +82,8 @@ class Slice(NamedTuple):
 
 def slice_of(query: Mapping[str, str]) -> Slice:
     """The limit and offset of a query string."""
-    limit = _bounded(query.get("limit", str(DEFAULT_LIMIT)), "Limit must be an integer")
-    offset = _bounded(query.get("offset", "0"), "Offset must be an integer")
+    limit = bounded(query.get("limit", str(DEFAULT_LIMIT)), "Limit must be an integer")
+    offset = bounded(query.get("offset", "0"), "Offset must be an integer")
     if limit < 0:
         raise Refused("Limit must be an integer of 0 or more")
     return Slice(limit, max(offset, 0), "limit" in query)
@@ -108,6 +110,8 @@ class Search:
 def search(query: Mapping[str, str], now: int) -> Search:
     """The metadata that a query string asks for."""
     found = Search()
+    if len(query) > MOST_FILTERS:
+        raise Refused(f"A request may have {MOST_FILTERS} parameters at most, not {len(query)}")
     for name, value in query.items():
         if name in ADDRESSES:
             addresses = _resolve(value, query.get("dns-match-rule", "v4v6"))

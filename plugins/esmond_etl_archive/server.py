@@ -1,6 +1,7 @@
 """An archive on a socket."""
 
 import logging
+import resource
 import secrets
 import socket
 import threading
@@ -10,12 +11,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.server import create_server
 
-from esmond_etl_archive.app import app
+from esmond_etl_archive.app import Gate, app
 from esmond_etl_archive.store import Archive
 
 _MIB = 2**20
+_CONNECTIONS = 10_000
+_OTHER_FILES = 200  # that a process has open beside connections
 
 logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # it warns of every request that waits for a thread
 
@@ -36,7 +41,8 @@ class Running:
         self.archive_url = self.url + path  #: of the list of metadata
         self.requests: Counter[str] = Counter()  #: answered so far, by method
         self._pulled = threading.Event()
-        self._server = _waitress(app(archive, token, path, self.requests, slow), listening)
+        gate = Gate(token, self.requests)
+        self._server = _waitress(app(archive, gate, path, slow), listening, gate)
         self._thread = threading.Thread(target=self._server.run, name="archive", daemon=True)
         self._thread.start()
 
@@ -86,15 +92,49 @@ def _listen(host: str, port: int) -> socket.socket:
     return socket.create_server(address, family=family, backlog=1024)
 
 
-def _waitress(application: Any, listening: socket.socket) -> Any:
-    return create_server(
+def _waitress(application: Any, listening: socket.socket, gate: Gate) -> Any:
+    server = create_server(
         application,
         sockets=[listening],
         threads=8,
         ident=None,
-        connection_limit=1000,
+        connection_limit=_most_connections(),
+        channel_timeout=60,
+        cleanup_interval=5,
         asyncore_use_poll=True,
         recv_bytes=256 * 1024,
+        max_request_body_size=16 * _MIB,
         inbuf_overflow=64 * _MIB,  # a page or a bulk write stays in memory
         outbuf_overflow=64 * _MIB,
     )
+    server.channel_class = _channel(gate)
+    return server
+
+
+def _most_connections() -> int:
+    """Nearly as many as the process may have files: clients that are connected and ask nothing keep no others out."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, _CONNECTIONS + _OTHER_FILES) if hard != resource.RLIM_INFINITY else _CONNECTIONS + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(wanted - _OTHER_FILES, 100)
+
+
+def _channel(gate: Gate) -> Any:
+    """The class of a connection that does not read the body of a request which the gate turns away."""
+
+    class Parser(HTTPRequestParser):  # type: ignore[misc,unused-ignore]
+        body_rcv: Any = None
+
+        def parse_header(self, header_plus: bytes) -> None:
+            super().parse_header(header_plus)
+            if self.body_rcv is not None and gate.refusal(self.command, self.headers.get("AUTHORIZATION", "")):
+                # the application refuses it once more, in its own words; what follows is no request
+                self.headers.pop("CONTENT_LENGTH", None)
+                self.body_rcv, self.content_length, self.chunked = None, 0, False
+                self.expect_continue, self.connection_close, self.version = False, True, "1.0"
+
+    class Channel(HTTPChannel):  # type: ignore[misc,unused-ignore]
+        parser_class = Parser
+
+    return Channel

@@ -4,13 +4,16 @@ import http.client
 import json
 import os
 import queue
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -300,3 +303,93 @@ def check_survival(file: Path, key: str, acknowledged: set[int]) -> None:
     assert {START + second for second in acknowledged} <= there.keys()
     assert len(there) % 20 == 0
     assert sum(daily.values()) == len(there)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "detail"),
+    [
+        ("throughput/averages/99999999999999999999", 200, None),
+        ("throughput/statistics/3600", 404, "Not found."),
+        ("throughput/statistics", 404, "Not found."),
+        ("histogram-owdelay/averages/86400", 404, "Not found."),
+    ],
+)
+def test_summaries_that_cannot_be_there(running: Running, path: str, status: int, detail: str | None) -> None:
+    key = post(running).json()["metadata-key"]
+    answer = requests.get(f"{running.archive_url}{key}/{path}")
+    assert (answer.status_code, answer.json()) == (status, {"detail": detail} if detail else [])
+
+
+def test_more_filters_than_sqlite_takes_are_refused(running: Running) -> None:
+    answer = requests.get(running.archive_url, params={f"p{n}": "x" for n in range(1500)})
+    assert (answer.status_code, answer.json()["detail"]) == (400, "A request may have 100 parameters at most, not 1500")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_json_that_is_nested_too_deep_is_refused(running: Running, method: str) -> None:
+    key = post(running).json()["metadata-key"]
+    url = running.archive_url + (f"{key}/" if method == "PUT" else "")
+    headers = AUTH | {"Content-Type": "application/json"}
+    answer = requests.request(method, url, data=b"[" * 100_000 + b"]" * 100_000, headers=headers)
+    assert answer.status_code == 400
+    assert answer.json()["detail"]
+
+
+def test_a_posted_parameter_replaces_nothing_that_the_archive_serves(running: Running) -> None:
+    parameters = dict.fromkeys(("metadata_key", "event_types", "url", "uri", "subject_type", "tool_name"), "forged")
+    served = post(running, **parameters).json()
+    real = post(running).json()
+    assert served["metadata-key"] in keys(running)
+    assert served["metadata-key"] != real["metadata-key"]
+    names = ("event-types", "url", "uri", "subject-type", "tool-name")
+    expected = {name: real[name] for name in names}
+    shown = {name: served[name] for name in names}
+    assert json.loads(json.dumps(shown).replace(served["metadata-key"], real["metadata-key"])) == expected
+
+
+@pytest.mark.parametrize("token", ["", "Token wrong"])
+def test_who_may_not_write_sends_no_body(running: Running, token: str) -> None:
+    """The answer comes while most of the body has not been sent."""
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as client:
+        head = f"PUT /esmond/perfsonar/archive/k/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\nAuthorization: {token}\r\n\r\n"
+        client.sendall(head.encode() + b"[" * 1000)
+        answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answer.split()[1] == b"401"
+    assert b'{"detail":' in answer
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(running: Running) -> None:
+    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as client:
+        head = f"PUT /esmond/perfsonar/archive/k/ HTTP/1.1\r\nHost: a\r\nContent-Length: {2**30}\r\nAuthorization: Token {running.token}"
+        client.sendall(head.encode() + b"\r\n\r\n")
+        assert client.recv(65536).split()[1] == b"413"
+
+
+def test_clients_that_ask_nothing_keep_no_others_out(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 3000:
+        pytest.skip(f"a process may have {hard} files only")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 3000), hard))
+    with process(tmp_path / "a.db") as (_, url), ExitStack() as stack:
+        port = int(url.split(":")[2].split("/")[0])
+        for _ in range(1100):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=10))
+        assert requests.get(url, timeout=10).json() == []
+
+
+def test_a_slow_archive_adds_up_what_two_requests_write_at_once(tmp_path: Path) -> None:
+    """So does a real one: this is what a mirror must not let happen."""
+    with esmond_etl_archive.serve(tmp_path / "a.db", token=TOKEN, slow=20) as running:
+        key = post(running).json()["metadata-key"]
+        data = {"data": [{"ts": ts, "val": [{"event-type": "packet-count-sent", "val": 600}]} for ts in range(10)]}
+
+        def write(_: int) -> int:
+            return requests.put(f"{running.archive_url}{key}/", json=data, headers=AUTH).status_code
+
+        started = time.monotonic()
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(write, range(2))) == [201, 201]
+        assert time.monotonic() - started > 0.5
+        values = {each["val"] for each in requests.get(f"{running.archive_url}{key}/packet-count-sent/base").json()}
+        assert values == {1200.0}
+        assert write(0) == 409
