@@ -213,6 +213,18 @@ def test_late_datapoints_inside_lookback_are_found(archive: Any, tmp_path: Path)
         assert len(rows(tmp_path / "p")) == expected
 
 
+def test_late_datapoints_before_lookback_are_found_by_recheck(archive: Any, tmp_path: Path) -> None:
+    day = time.time() // 86400 * 86400
+    record = next(iter(esmond_etl_archive.sample(days=1, hosts=2)))
+    path = write(tmp_path, archive.url)
+    path.write_text(path.read_text().replace("2024-03-04", '"90d"').replace("to = 2024-03-16", 'settle = "0s"\nlookback = "6h"'))
+    for late, more, expected in ((9000, [], 1), (40 * 86400, [], 1), (0, ["--recheck", "30d"], 1), (0, ["--recheck", "50d"], 2)):
+        if late:
+            esmond_etl_archive.load(archive.archive, [{**record, "datapoints": {"throughput": [(int(day) - late, 5)]}}])
+        assert etl("run", path, *more).returncode == 0
+        assert len(rows(tmp_path / "p")) == expected
+
+
 def test_overlapping_runs_leave_no_datapoint_twice(sampled: Any, whole: Rows, tmp_path: Path) -> None:
     path = write(tmp_path, sampled.url)
     for bounds in (("2024-03-04", "2024-03-11"), ("2024-03-08", "2024-03-16"), ("2024-03-06", "2024-03-13")):

@@ -30,7 +30,8 @@ def _duration(_context: click.Context, _option: click.Parameter, text: str | Non
 @click.argument("pipelines", metavar="PIPELINE...", nargs=-1, required=True, type=click.Path(dir_okay=False))
 @click.option("--from", "from_", metavar="TIME", help='Start here instead: a date, a time, or an age such as "30d".')
 @click.option("--to", metavar="TIME", help="End here instead.")
-@click.option("--reload", is_flag=True, help="Deliver again what is done already; nothing comes to stand twice.")
+@click.option("--reload", is_flag=True, help="Deliver again what is done already; nothing is stored twice.")
+@click.option("--recheck", metavar="TIME", callback=_duration, help='Look for late datapoints this far back, such as "90d".')
 @click.option(
     "--executor", type=click.Choice(["threads", "processes"]), default="threads", show_default=True, help="Who moves the tasks."
 )
@@ -121,9 +122,18 @@ def _run(pipeline: Any, stop: threading.Event, as_json: bool, quiet: bool, is_pr
 
 
 def _moved(
-    pipeline: Any, stop: threading.Event, quiet: bool, from_: Any, to: Any, reload: bool, executor: str, processes: int
+    pipeline: Any,
+    stop: threading.Event,
+    quiet: bool,
+    from_: Any,
+    to: Any,
+    reload: bool,
+    recheck: int | None,
+    executor: str,
+    processes: int,
 ) -> Result:
     from esmond_etl.engine.run import run
 
+    pipeline = pipeline if recheck is None else pipeline.looking_back(recheck)
     with show.watching(pipeline.name, quiet) as watch:
         return run(pipeline, watch, stop, from_, to, reload, processes if executor == "processes" else 0)

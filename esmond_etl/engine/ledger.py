@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from esmond_etl.model.errors import ConfigError, LockedError
+from esmond_etl.model.errors import ConfigError, EsmondEtlError, LockedError
 from esmond_etl.model.interval import Interval, IntervalSet
 from esmond_etl.model.series import Metadata, SeriesId
 from esmond_etl.plugin.sink import Reject
@@ -67,13 +67,15 @@ class Ledger:
         self._lock = threading.RLock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            _make_private(path)
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = full")
             self._db.executescript(_SCHEMA)
+            self._check()
             version = self.about("version") or _VERSION
         except (sqlite3.Error, OSError) as error:
-            raise ConfigError(f"{path}: cannot be used as a ledger: {error}") from None
+            raise ConfigError(f"{path}: cannot be used as a ledger: {error}{_remedy(error)}") from None
         if version != _VERSION:
             raise ConfigError(f"{path}: this ledger was written by another version of esmond-etl ({version})")
         self.set_about("version", _VERSION)
@@ -83,23 +85,38 @@ class Ledger:
         """The ledger in the file `path`; an empty one in memory if there is none: no file is made."""
         return cls(path if path.exists() else Path(":memory:"))
 
+    def _check(self) -> None:
+        """Raises sqlite3.DatabaseError if the file is damaged: what it says must not be taken for the truth."""
+        found = self._db.execute("pragma quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise sqlite3.DatabaseError(f"the file is damaged ({' '.join(found.split())})")
+
     def close(self) -> None:
         """Close the file."""
         self._db.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        with self._lock, self._explained():
             self._db.execute("begin immediate")
             try:
                 yield self._db
+                self._db.execute("commit")
             except BaseException:
-                self._db.execute("rollback")
+                if self._db.in_transaction:  # SQLite itself rolls back when the disk is full
+                    self._db.execute("rollback")
                 raise
-            self._db.execute("commit")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """An error of SQLite as one sentence that names the file and says what to do."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise EsmondEtlError(f"{self.path}: the ledger cannot be read or written: {error}{_remedy(error)}") from None
 
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self._lock:
+        with self._lock, self._explained():
             return self._db.execute(query, values).fetchall()
 
     def about(self, name: str) -> str | None:
@@ -268,8 +285,13 @@ def lock(path: Path) -> Iterator[None]:
 
     The lock goes with the process, however it ends.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_private(path)
+        file = path.open("a+")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}{_remedy(error)}") from None
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -280,6 +302,31 @@ def lock(path: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}, since {started}\n")
         file.flush()
         yield
+
+
+def _make_private(path: Path) -> None:
+    """Create the file, for its owner alone, if it is missing; SQLite gives its own files beside it the same mode."""
+    if str(path) != ":memory:":
+        os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o600))
+
+
+#: What to do about an error of SQLite or of the file system, by a part of its text.
+_REMEDIES = {
+    "full": "free some space, and run it again: nothing is lost",
+    "No space": "free some space, and run it again: nothing is lost",
+    "locked": "another program is using the file: close it, and run it again",
+    "readonly": "make the folder writable, or give another one with `ledger`",
+    "Read-only": "make the folder writable, or give another one with `ledger`",
+    "Permission": "make the folder writable, or give another one with `ledger`",
+    "unable to open": "make the folder writable, or give another one with `ledger`",
+    "malformed": "restore the file from a backup, or move it away: the next run then delivers everything again",
+    "damaged": "restore the file from a backup, or move it away: the next run then delivers everything again",
+    "not a database": "restore the file from a backup, or move it away: the next run then delivers everything again",
+}
+
+
+def _remedy(error: Exception) -> str:
+    return next((f"; {remedy}" for part, remedy in _REMEDIES.items() if part in str(error)), "")
 
 
 def _now() -> int:

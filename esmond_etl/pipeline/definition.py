@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -61,6 +61,11 @@ class Definition:
             raise ConfigError(str(error)) from None
         closed = floor(now - self.settings.settle, window)
         return Interval(start, max(start, min(end, closed)))
+
+    def looking_back(self, seconds: int) -> Definition:
+        """The same pipeline, that reads at least the last `seconds` again."""
+        lookback = max(seconds, self.settings.lookback)
+        return replace(self, settings=self.settings.model_copy(update={"lookback": lookback}))
 
     @property
     def delivery(self) -> str:
