@@ -7,6 +7,7 @@ work, and this is where that is known.
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import threading
@@ -31,21 +32,18 @@ class Note(msgspec.Struct):
     """What one process has in flight."""
 
     host: str
-    process: int  #: 0 once it has ended
+    parent: int  #: process id of its parent, which all worker processes of one run share; 0 once it has ended
     since: dict[str, float]  #: metadata key in the target -> when the request was sent, Unix time
 
     @property
-    def goes_on(self) -> bool:
-        """Whether the process that made the note still runs, so that it answers for its requests itself."""
-        if not self.process or self.host != socket.gethostname():
-            return False
-        try:
-            os.kill(self.process, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
+    def is_siblings(self) -> bool:
+        """Whether another worker process of this very run has made the note, and answers for its requests itself.
+
+        Any other process has died, as only one run of a pipeline goes on at a time; even if its id is still there: a process that
+        was killed keeps that until its parent has taken note, and workers outlive their run for a moment.
+        """
+        is_worker = multiprocessing.parent_process() is not None
+        return is_worker and (self.host, self.parent) == (socket.gethostname(), os.getppid())
 
 
 class Journal:
@@ -60,7 +58,7 @@ class Journal:
         self._lock = threading.Lock()
         self.slowest = float(memory.get(SLOWEST, 0))  #: s that the slowest request so far took; 0 if none was measured
         notes = {name: _read(memory[name]) for name in list(memory) if name.startswith(PREFIX)}
-        self._left = {name: note for name, note in notes.items() if not note.goes_on}
+        self._left = {name: note for name, note in notes.items() if not note.is_siblings}
 
     def begin(self, key: str) -> None:
         """Note, durably, that a request to the metadata `key` is about to be sent."""
@@ -69,7 +67,7 @@ class Journal:
             if key not in self._noted:
                 # what has ended meanwhile leaves the note with this write: a write for each end would cost as much again
                 self._noted = {each: since for each, since in self._noted.items() if each in self._open} | {key: time.time()}
-                self._write(self._name, Note(socket.gethostname(), os.getpid(), self._noted))
+                self._write(self._name, Note(socket.gethostname(), os.getppid(), self._noted))
 
     def end(self, key: str) -> None:
         """The outcome of all requests to `key` is known: none is at work."""

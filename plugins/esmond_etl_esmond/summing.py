@@ -34,6 +34,7 @@ class Trial(msgspec.Struct, frozen=True):
     first: int  #: `ts`
     second: int
     before: dict[str, int]  #: the aggregation without them
+    text: str = ""  #: of the first, JSON, in the source's order of buckets
 
     def is_lossy(self, first: Counter[str], second: Counter[str], after: Counter[str]) -> bool | None:
         """Whether only the second has been added; None if the aggregation is neither what it should be nor that."""
@@ -91,16 +92,29 @@ def counts(text: str) -> Counter[str]:
 
 
 def pair(columns: Sequence[Column]) -> Column | None:
-    """Two datapoints of a column of histograms that share the narrowest window, and of which the first counts something."""
-    for column in columns:
-        if column.source.data_type == "histogram" and len(column) > 1:
-            at = pc.floor(pc.divide(column.ts.cast(pa.float64()), float(windows(column)[0])))
-            together = pc.indices_nonzero(pc.equal(at[1:], at[:-1]))
-            for place in together[:10].to_pylist():
-                found = column.only(pc.is_in(column.ts, column.ts[place : place + 2]))
-                if _is_fit(found):
-                    return found
-    return None
+    """Two datapoints of a column of histograms that share the narrowest window, and of which the first counts something.
+
+    They are the first two of their widest window: the target meets the buckets of a window in the order in which the source does.
+    Best are two whose buckets come in the same order whichever of them is added first: a lossy target adds the second one first.
+    """
+    found = [two for column in columns for two in _pairs(column) if _is_fit(two)]
+    return next(filter(_commutes, found), found[0] if found else None)
+
+
+def _pairs(column: Column) -> Iterator[Column]:
+    if column.source.data_type != "histogram" or len(column) < 2:
+        return
+    spans = windows(column)
+    ranks, at = _ranks(column, spans[-1]), _at(column, spans[0])
+    together = pc.equal(at[1:], at[:-1])
+    places = pc.indices_nonzero(pc.and_(together, pc.and_(pc.equal(ranks[:-1], 0), pc.equal(ranks[1:], 1))))
+    for place in places[:10].to_pylist():
+        yield column.only(pc.is_in(column.ts, column.ts[place : place + 2]))
+
+
+def _commutes(two: Column) -> bool:
+    first, second = map(counts, two.text.to_pylist())
+    return [*{**first, **second}] == [*{**second, **first}]
 
 
 def _is_fit(two: Column) -> bool:
@@ -121,15 +135,20 @@ def without(columns: Sequence[Column], out: Column) -> list[Column]:
 
 def apart(columns: Sequence[Column]) -> Iterator[list[Column]]:
     """`columns` in parts in which no two datapoints of a column share a window; in each window the oldest first."""
-    ranks = [_ranks(column) for column in columns]
+    ranks = [_ranks(column, windows(column)[-1]) for column in columns]
     last = max((pc.max(rank).as_py() for rank in ranks), default=-1)
     for number in range(last + 1):
         chosen = (column.only(pc.equal(rank, number)) for column, rank in zip(columns, ranks, strict=True))
         yield [column for column in chosen if len(column)]
 
 
-def _ranks(column: Column) -> pa.Array:
-    """The how manieth of its widest window each datapoint is."""
-    at = pc.floor(pc.divide(column.ts.cast(pa.float64()), float(windows(column)[-1])))
+def _at(column: Column, window: int) -> pa.Array:
+    """The window, as a number, that each datapoint is in."""
+    return pc.floor(pc.divide(column.ts.cast(pa.float64()), float(window)))
+
+
+def _ranks(column: Column, window: int) -> pa.Array:
+    """The rank of each datapoint within its window, from 0."""
+    at = _at(column, window)
     place = pc.indices_nonzero(pc.is_valid(at)).cast(pa.int32())
     return pc.subtract(place, pc.index_in(at, value_set=at))

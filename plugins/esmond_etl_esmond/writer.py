@@ -77,7 +77,7 @@ class Writer:
         first, second = two.ts.to_pylist()
         window = summing.windows(two)[0]
         before = self._total(two.event_type, window, first)
-        self.target.verdict.begin(self.key, summing.Trial(two.event_type, window, first, second, dict(before)))
+        self.target.verdict.begin(self.key, summing.Trial(two.event_type, window, first, second, dict(before), two.text[0].as_py()))
         yield from bulk.bulks([two])
         self.judge_trial()
 
@@ -95,7 +95,8 @@ class Writer:
             verdict.note(is_lossy is False)
             if is_lossy:
                 self.target.journal.begin(self.key)
-                self._put(wire.encode_bulk([(trial.first, [(trial.event_type, held[0].encode())])]))
+                text = trial.text or held[0]  # in the source's order of buckets, if it is known
+                self._put(wire.encode_bulk([(trial.first, [(trial.event_type, text.encode())])]))
         verdict.end(self.key)
 
     def _total(self, event_type: str, window: int, ts: int) -> Counter[str]:

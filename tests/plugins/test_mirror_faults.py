@@ -344,7 +344,7 @@ def test_after_a_process_has_died_what_it_sent_last_is_waited_for(mirror: Any) -
     key = requests.post(mirror.target.archive_url, json=metadata, headers=headers).json()["metadata-key"]
     data = [{"ts": ts, "val": [{"event-type": "histogram-ttl", "val": val}]} for ts, val in histograms]
     put = threading.Timer(0.4, lambda: requests.put(f"{mirror.target.archive_url}{key}/", json={"data": data}, headers=headers))
-    mirror.memory["in-flight:gone"] = json.dumps({"host": "another-host", "process": 1, "since": {key: time.time()}})
+    mirror.memory["in-flight:gone"] = json.dumps({"host": "another-host", "parent": 1, "since": {key: time.time()}})
     put.start()
     receipt = mirror.run()
     put.join()

@@ -143,3 +143,16 @@ def test_floats_with_an_aggregation_are_sent_apart_to_an_archive_that_forgets(mi
     mirror.run()
     assert mirror.copy == mirror.original
     assert mirror.asked["PUT"] == 40
+
+
+def test_the_target_meets_the_buckets_of_a_window_in_the_order_of_the_source(mirror: Any) -> None:
+    """The last digit of a standard deviation follows that order."""
+    rows = [(START, {"30.5": 0, "5": 1}), *((START + 60 * row, {str(90 - row): row, "7": 1}) for row in range(1, 20))]
+    mirror.load({"metadata": mirror.metadata("histogram-owdelay"), "datapoints": {"histogram-owdelay": rows}})
+    mirror.run()
+    for path in ("base", "aggregations/3600", "aggregations/86400", "statistics/86400"):
+        shown = []
+        for archive in (mirror.source, mirror.target):
+            [entry] = requests.get(archive.archive_url).json()
+            shown.append(requests.get(f"{archive.archive_url}{entry['metadata-key']}/histogram-owdelay/{path}").text)
+        assert shown[0] == shown[1]
