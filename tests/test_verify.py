@@ -74,3 +74,15 @@ def test_a_value_that_cannot_be_decoded_is_compared_as_text() -> None:
     result = Compared(FAILURES.id, "sink[0]")
     compare(batches[:1], batches[1:], result)
     assert (result.equal, result.first) == (1, [Difference("different", 1, "1e400", "1e401")])
+
+
+def test_a_number_that_an_archive_has_added_up_is_told_from_other_differences(capsys: pytest.CaptureFixture[str]) -> None:
+    from esmond_etl.cli.verify import _print
+
+    source = [(1, 600.0), (2, 0.1), (3, 600.0), (4, 0.0), (5, 7.0)]
+    result = compared(NUMBERS, [source], [[(1, 1200.0), (2, 0.2), (3, 700.0), (4, 1.0), (5, 3.5)]])
+    assert (result.different, result.multiples) == (5, 2)
+    _print([result])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 of the different values are a multiple of what they should be" in said
+    assert "An administrator of the archive must delete these datapoints" in said

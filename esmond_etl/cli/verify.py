@@ -50,6 +50,14 @@ def command(pipeline: str, from_: Any, to: Any, as_json: bool) -> int:
     return cli.INCOMPLETE if differing else cli.DONE
 
 
+#: What to do about numbers that an archive has added up.
+_MULTIPLES = (
+    "  {count:,} of the different values are a multiple of what they should be: the archive has added up what it was sent more than once. "
+    "Its interface cannot change them. An administrator of the archive must delete these datapoints, and the summaries of the windows "
+    "that they are in, from its database; `esmond-etl run --reload` with --from and --to then delivers them again."
+)
+
+
 def _watched(results: Any, total: int, name: str) -> Any:
     import sys
 
@@ -73,6 +81,8 @@ def _print(differing: list[Any]) -> None:
     for each in differing:
         counts = ", ".join(f"{getattr(each, kind):,} {kind}" for kind in ("missing", "extra", "different") if getattr(each, kind))
         print(f"{each.series} in {each.sink}: {'; '.join(filter(None, (counts, each.error)))}")
+        if each.multiples:
+            print(show.filled(_MULTIPLES.format(count=each.multiples), 80))
         rows = [(f.kind, f.ts, moment(f.ts), _short(f.source), _short(f.sink)) for f in each.first]
         if rows:
             show.table(("", "ts", "time", "source", "sink"), [(kind, str(ts), *rest) for kind, ts, *rest in rows])

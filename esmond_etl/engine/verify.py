@@ -46,6 +46,7 @@ class Compared:
     missing: int = 0
     extra: int = 0
     different: int = 0
+    multiples: int = 0  #: of the different ones, numbers that are twice, three times ... what they should be
     first: list[Difference] = field(default_factory=list)
     error: str = ""  #: why it could not be compared to its end
 
@@ -57,8 +58,16 @@ class Compared:
     def add(self, difference: Difference) -> None:
         """Count a difference, and keep it if it is one of the first."""
         setattr(self, difference.kind, getattr(self, difference.kind) + 1)
+        self.multiples += _is_multiple(difference)
         if len(self.first) < SHOWN:
             self.first.append(difference)
+
+
+def _is_multiple(difference: Difference) -> bool:
+    """Whether the sink holds a multiple of a number: an archive adds up what two requests write at the same time."""
+    source, sink = difference.source, difference.sink
+    are_numbers = all(isinstance(each, int | float) and not isinstance(each, bool) for each in (source, sink))
+    return are_numbers and source != 0 and sink / source >= 2 and float(sink / source).is_integer()
 
 
 def verify(delivery: Delivery, series: Iterable[Series], interval: Interval) -> Iterator[Compared]:
