@@ -31,6 +31,11 @@ def _duration(_context: click.Context, _option: click.Parameter, text: str | Non
 @click.option("--from", "from_", metavar="TIME", help='Start here instead: a date, a time, or an age such as "30d".')
 @click.option("--to", metavar="TIME", help="End here instead.")
 @click.option("--reload", is_flag=True, help="Deliver again what is done already; nothing is stored twice.")
+@click.option(
+    "--redeliver",
+    type=click.Choice(["all", "new-only"]),
+    help="Replace, or keep, what was delivered before a change.",
+)
 @click.option("--recheck", metavar="TIME", callback=_duration, help='Look for late datapoints this far back, such as "90d".')
 @click.option(
     "--executor", type=click.Choice(["threads", "processes"]), default="threads", show_default=True, help="Who moves the tasks."
@@ -128,6 +133,7 @@ def _moved(
     from_: Any,
     to: Any,
     reload: bool,
+    redeliver: Any,
     recheck: int | None,
     executor: str,
     processes: int,
@@ -136,4 +142,4 @@ def _moved(
 
     pipeline = pipeline if recheck is None else pipeline.looking_back(recheck)
     with show.watching(pipeline.name, quiet) as watch:
-        return run(pipeline, watch, stop, from_, to, reload, processes if executor == "processes" else 0)
+        return run(pipeline, watch, stop, from_, to, reload, processes if executor == "processes" else 0, redeliver)

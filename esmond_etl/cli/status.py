@@ -26,6 +26,9 @@ def command(pipeline: str, failed: bool, as_json: bool) -> int:
     last = facts["last_run"]
     state = "never run" if last is None else f"last run {show_moment(last['started'])}: {last['read']:,} datapoints read"
     print(f"{facts['pipeline']}: {state}; {facts['rejected']:,} rejected datapoints wait (esmond-etl rejects)")
+    if former := facts["former"]:
+        print(f"{facts['pipeline']}: {len(former):,} series hold datapoints that were delivered before the pipeline changed:")
+        show.table(("series", "delivered before the change"), former.items())
     head = ("metadata", "series", "source", "destination", "done to", "gaps", "last error")
     show.table(head, [_row(row) for row in facts["series"]])
     for label, keys in facts["target_keys"].items():
@@ -62,6 +65,7 @@ def _facts(path: str) -> dict[str, Any]:
             "pipeline": pipeline.name,
             "last_run": ledger.last_run(),
             "rejected": waiting,
+            "former": {str(series): ", ".join(map(str, intervals)) for series, intervals in sorted(ledger.former().items())},
             "target_keys": {label: found for label, found in keys.items() if found},
             "series": rows,
         }

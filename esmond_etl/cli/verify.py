@@ -35,6 +35,7 @@ def command(pipeline: str, from_: Any, to: Any, as_json: bool) -> int:
         closing(Ledger.to_read(loaded.ledger_path)) as ledger,
         Delivery(stream, ledger) as delivery,
     ):
+        former = ledger.former()
         series = list(stream.series(interval))
         results = list(_watched(verify(delivery, series, interval), len(series) * len(loaded.sinks), loaded.name))
     differing = [each for each in results if not each.same]
@@ -42,11 +43,16 @@ def command(pipeline: str, from_: Any, to: Any, as_json: bool) -> int:
     if as_json:
         show.as_json(
             {"pipeline": loaded.name, "series": len(series), "equal": equal, "differing": [_facts(each) for each in differing]}
+            | {"former": {str(each): ", ".join(map(str, intervals)) for each, intervals in former.items()}}
         )
     else:
         _print(differing)
         verdict = "all the same" if not differing else f"{len(differing):,} series differ"
         print(f"{loaded.name}: {len(series):,} series, {equal:,} datapoints the same, {interval}: {verdict}")
+        if former:
+            print(
+                f"{loaded.name}: {len(former):,} series hold datapoints that were delivered before the pipeline changed: see status"
+            )
     return cli.INCOMPLETE if differing else cli.DONE
 
 

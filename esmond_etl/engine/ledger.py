@@ -24,6 +24,9 @@ create table if not exists about (name text primary key, value text not null) wi
 create table if not exists done (
     metadata_key text, event_type text, summary text, start integer, end integer,
     primary key (metadata_key, event_type, summary, start)) without rowid;
+create table if not exists former (
+    metadata_key text, event_type text, summary text, start integer, end integer,
+    primary key (metadata_key, event_type, summary, start)) without rowid;
 create table if not exists metadata (key text primary key, source text, destination text, tool_name text) without rowid;
 create table if not exists failed (
     metadata_key text, event_type text, summary text, start integer, end integer, message text, at integer,
@@ -149,8 +152,11 @@ class Ledger:
         """Note in one transaction that every sink has taken `series` in `interval`, what was rejected, and what failed."""
         now = _now()
         with self._transaction() as db:
+            replaces = bool(db.execute("select 1 from former limit 1").fetchone())
             for each in series:
                 _merge(db, each, interval)
+                if replaces:
+                    _cut(db, each, interval, "former")
                 db.execute(f"delete from failed where {_SERIES} and start < ? and end > ?", (*each, interval.end, interval.start))
                 bounds = (*each, interval.start, interval.end)
                 db.execute(f"delete from rejected where {_SERIES} and ts >= ? and ts < ?", bounds)
@@ -163,6 +169,34 @@ class Ledger:
                 db.executemany("insert or replace into rejected values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             rows_failed = ((*each, *interval, message, now) for each, message in (failures or {}).items())
             db.executemany("insert or replace into failed values (?, ?, ?, ?, ?, ?, ?)", rows_failed)
+
+    def redefine(self, delivery: str, keep: bool) -> None:
+        """Note that the pipeline delivers `delivery`; what was done before, if that is another, is from then on of a former definition.
+
+        With `keep`, what a former definition delivered counts as done and stays as it is; else it is to be delivered again.
+        """
+        with self._transaction() as db:
+            known = db.execute("select value from about where name = 'delivery'").fetchone()
+            for *series, start, end in db.execute("select * from done").fetchall() if known != (delivery,) else ():
+                _merge(db, SeriesId(*series), Interval(start, end), "former")
+            for *series, start, end in db.execute("select * from former").fetchall():
+                (_merge if keep else _cut)(db, SeriesId(*series), Interval(start, end), "done")
+            if not keep:
+                db.execute("delete from failed")
+            facts = (("delivery", delivery), ("former", "keep" if keep else "replace"))
+            db.executemany("insert or replace into about values (?, ?)", facts)
+
+    @property
+    def replaces(self) -> bool:
+        """Whether something that a former definition delivered is still to be delivered again."""
+        return self.about("former") == "replace" and bool(self._rows("select 1 from former limit 1"))
+
+    def former(self) -> dict[SeriesId, IntervalSet]:
+        """What a former definition of the pipeline delivered, and the present one has not delivered again."""
+        found: dict[SeriesId, list[tuple[int, int]]] = {}
+        for *series, start, end in self._rows("select * from former"):
+            found.setdefault(SeriesId(*series), []).append((start, end))
+        return {series: IntervalSet.of(intervals) for series, intervals in found.items()}
 
     def forget(self, interval: Interval | None = None, series: Iterable[SeriesId] | None = None) -> int:
         """Take `interval` (default: all time) of `series` (default: all) off what is done; returns how many series that changed."""
@@ -228,24 +262,24 @@ def _all_series(db: sqlite3.Connection) -> list[tuple[str, str, str]]:
     return db.execute("select distinct metadata_key, event_type, summary from done").fetchall()
 
 
-def _merge(db: sqlite3.Connection, series: SeriesId, interval: Interval) -> None:
+def _merge(db: sqlite3.Connection, series: SeriesId, interval: Interval, table: str = "done") -> None:
     touching = f"{_SERIES} and start <= ? and end >= ?"
     bounds = (*series, interval.end, interval.start)
-    first, last = db.execute(f"select min(start), max(end) from done where {touching}", bounds).fetchone()
+    first, last = db.execute(f"select min(start), max(end) from {table} where {touching}", bounds).fetchone()
     if first is not None:
-        db.execute(f"delete from done where {touching}", bounds)
+        db.execute(f"delete from {table} where {touching}", bounds)
         interval = Interval(min(first, interval.start), max(last, interval.end))
-    db.execute("insert into done values (?, ?, ?, ?, ?)", (*series, *interval))
+    db.execute(f"insert into {table} values (?, ?, ?, ?, ?)", (*series, *interval))
 
 
-def _cut(db: sqlite3.Connection, series: SeriesId, interval: Interval | None) -> int:
-    rows = db.execute(f"select start, end from done where {_SERIES}", series).fetchall()
+def _cut(db: sqlite3.Connection, series: SeriesId, interval: Interval | None, table: str = "done") -> int:
+    rows = db.execute(f"select start, end from {table} where {_SERIES}", series).fetchall()
     before = IntervalSet.of(rows)
     left = before.minus(IntervalSet([interval])) if interval else IntervalSet()
     if left == before:
         return 0
-    db.execute(f"delete from done where {_SERIES}", series)
-    db.executemany("insert into done values (?, ?, ?, ?, ?)", ((*series, *each) for each in left))
+    db.execute(f"delete from {table} where {_SERIES}", series)
+    db.executemany(f"insert into {table} values (?, ?, ?, ?, ?)", ((*series, *each) for each in left))
     return 1
 
 

@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
+from esmond_etl.engine.changes import Redeliver
 from esmond_etl.engine.delivery import Delivery
 from esmond_etl.engine.forecast import Forecast, forecast, preview
 from esmond_etl.engine.ledger import Ledger
@@ -66,6 +67,7 @@ class Pipeline:
         to: object = None,
         reload: bool = False,
         processes: int = 0,
+        redeliver: Redeliver | None = None,
         observer: Observer | None = None,
         stop: threading.Event | None = None,
         check: bool = True,
@@ -73,12 +75,15 @@ class Pipeline:
         """Deliver what has not been delivered yet, and return how it went.
 
         `from_` and `to` replace the pipeline's own; `reload` delivers again what is done already. With `processes`, so many worker
-        processes share the tasks. Setting `stop` ends the run: the next one continues where it stopped.
+        processes share the tasks. `redeliver` says what to do with what was delivered before the transforms, the window or the sinks
+        changed: deliver "all" of it again, or "new-only" and keep it as it is.
+
+        Setting `stop` ends the run: the next one continues where it stopped.
 
         Raises IncompleteError, which carries the result, if something was not delivered (not with `check=False`); LockedError if
         another run of the pipeline is under way; any other EsmondEtlError if the run could not start.
         """
-        result = run(self.definition, observer or Unobserved(), stop, from_, to, reload, processes)
+        result = run(self.definition, observer or Unobserved(), stop, from_, to, reload, processes, redeliver)
         if check and not result.complete:
             raise IncompleteError(result)
         return result

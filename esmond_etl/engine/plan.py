@@ -75,6 +75,7 @@ def todo(
     groups: dict[IntervalSet, list[Series]] = {}
     key, done = None, dict[tuple[str, str], IntervalSet]()
     everything = IntervalSet.of([interval])
+    whole = again or ledger.replaces  # a sink may hold what the source no longer has
     for each in series:
         if each.metadata.key != key:
             yield from _full(groups)
@@ -82,7 +83,7 @@ def todo(
             done = {} if again else ledger.done(key)
         taken = done.get((each.event_type, str(each.summary)))
         left = everything.minus(taken.minus(late)) if taken else everything
-        if not again and (last := definition.source.last(each)) < interval.end:
+        if not whole and (last := definition.source.last(each)) < interval.end:
             left = left.within(Interval(interval.start, _after(last, definition.settings.window, interval.start)))
         if left:
             groups.setdefault(left, []).append(each)

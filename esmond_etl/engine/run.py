@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from esmond_etl.engine import changes, plan
 from esmond_etl.engine import ledger as ledgers
-from esmond_etl.engine import plan
+from esmond_etl.engine.changes import Redeliver
 from esmond_etl.engine.delivery import Delivery, Outcome
 from esmond_etl.engine.ledger import Ledger
 from esmond_etl.engine.result import Delivered, Observer, Result
@@ -43,12 +44,15 @@ def run(
     to: object = None,
     again: bool = False,
     processes: int = 0,
+    redeliver: Redeliver | None = None,
 ) -> Result:
     """Move what has not been moved, and say how it went.
 
     `from_` and `to` replace the pipeline's own; with `again`, what is done already is delivered again. With `processes`, as many
-    processes share the tasks. Raises LockedError if another run of the pipeline is under way, and EsmondEtlError if a stage
-    cannot be opened or the source cannot be listed.
+    processes share the tasks. `redeliver` says what to do with what a former definition delivered.
+
+    Raises LockedError if another run of the pipeline is under way, and EsmondEtlError if a stage cannot be opened or the source
+    cannot be listed.
     """
     now = int(time.time())
     with (
@@ -57,7 +61,9 @@ def run(
         Stream(definition, stop) as stream,
         Delivery(stream, ledger, observer.waiting) as delivery,
     ):
-        result = Result(definition.name, definition.wanted(now, from_, to), note=_start(definition, ledger))
+        _own(definition, ledger)
+        interval, note = changes.begin(definition, ledger, definition.wanted(now, from_, to), now, redeliver)
+        result = Result(definition.name, interval, note=note)
         result.sinks = {label: Delivered() for label in definition.labels}
         with _executor(delivery, processes) as (executor, deliver):
             listed = _Listing(delivery, observer, result).series()
@@ -68,21 +74,14 @@ def run(
     return result
 
 
-def _start(definition: Definition, ledger: Ledger) -> str:
-    """Make the ledger one of this very delivery; returns what the user should know.
-
-    Raises ConfigError if the ledger is that of another pipeline file, which would undo what this one does.
-    """
+def _own(definition: Definition, ledger: Ledger) -> None:
+    """Note whose the ledger is; raises ConfigError if it is that of another pipeline file: each would undo what the other does."""
     other, own = ledger.about("file"), str(Path(definition.file).resolve())
     if other not in (None, own) and Path(other or "").exists():
         raise ConfigError(
             f"{definition.file}: {definition.name!r} and its ledger are also those of {other}: give each a name of its own"
         )
     ledger.set_about("file", own)
-    before = ledger.about("delivery")
-    forgotten = ledger.forget() if before not in (None, definition.delivery) else 0
-    ledger.set_about("delivery", definition.delivery)
-    return "the transforms, the window or the sinks have changed: everything is delivered again" if forgotten else ""
 
 
 @dataclass
@@ -162,7 +161,7 @@ class _Run:
         self.result.series = sum(len(group.series) for group in groups)
         self.observer.planned(sum(group.intervals.seconds * len(group.series) for group in groups))
         in_flight: dict[Future[Outcome], Task] = {}
-        tasks = plan.tasks(groups if again else map(self._from_first, groups), self.pace)
+        tasks = plan.tasks(groups if again or self.ledger.replaces else map(self._from_first, groups), self.pace)
         while not (self.stop.is_set() or self.failed_in_a_row >= ENOUGH):
             if in_flight and self._enough(in_flight.values()):
                 self._settle(in_flight)
