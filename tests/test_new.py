@@ -71,7 +71,7 @@ def test_what_the_options_do_not_say_is_asked_for() -> None:
         "Event types",
     ]
     pipeline: Any = config.load("new.toml")
-    assert (pipeline.source.event_types, pipeline.sinks[0].path) == (["throughput"], "warehouse/")
+    assert (pipeline.source.event_types, pipeline.sinks[0].path) == (["throughput"], str(Path("warehouse").resolve()))
 
 
 def test_a_wrong_answer_is_asked_for_again_at_once() -> None:
@@ -96,7 +96,7 @@ def test_a_wrong_answer_is_asked_for_again_at_once() -> None:
     expected = [error for error in answers.values() if error]
     assert [error[: len(start)] for error, start in zip(errors, expected, strict=True)] == expected
     pipeline: Any = config.load("new.toml")
-    assert (pipeline.settings.from_, pipeline.sinks[0].url) == ("7d", "sqlite:x.db")
+    assert (pipeline.settings.from_, pipeline.sinks[0].url) == ("7d", f"sqlite:{Path('x.db').resolve()}")
 
 
 def test_a_wrong_answer_does_not_bring_in_secrets_that_the_sink_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:

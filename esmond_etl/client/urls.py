@@ -16,7 +16,8 @@ def is_url(url: str) -> bool:
     try:
         requests.Request("GET", url).prepare()
         parts = urlsplit(url)
-        return parts.scheme in ("http", "https") and bool((parts.hostname or "").encode("idna"))
+        host = parts.hostname or ""
+        return parts.scheme in ("http", "https") and bool(host.encode("idna")) and not any(map(str.isspace, host))
     except ValueError:  # requests' InvalidURL and UnicodeError are such, too
         return False
 

@@ -1,5 +1,7 @@
 """esmond's REST interface over an archive, as a WSGI application."""
 
+from __future__ import annotations
+
 import hmac
 import time
 from collections import Counter
@@ -23,7 +25,7 @@ _SUMMARY_TYPES = {word: summary_type for summary_type, word in URL_WORDS.items()
 _NOT_JSON = "Must post content-type: application/json header and json-formatted payload."
 
 
-def app(archive: Archive, gate: "Gate", path: str, slow: float | None = None) -> falcon.App[falcon.Request, falcon.Response]:
+def app(archive: Archive, gate: Gate, path: str, slow: float | None = None) -> falcon.App[falcon.Request, falcon.Response]:
     """The WSGI application that serves an archive under `path`.
 
     It writes `slow` values a second in bulk requests, as slowly as a real esmond does, if that is given.

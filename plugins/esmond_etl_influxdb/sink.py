@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_valid
 from urllib3.util import parse_url
 
 from esmond_etl import Batch, Context, Duration, Features, Interval, Load, PluginError, Series, Sink, Task, Traffic, histograms
+from esmond_etl.client.urls import is_url
 from esmond_etl_influxdb import fields, lines, reading
 from esmond_etl_influxdb.fields import Points
 from esmond_etl_influxdb.load import InfluxDBLoad
@@ -68,14 +69,9 @@ class InfluxDBSink(Sink):
     @field_validator("url")
     @classmethod
     def _is_url(cls, value: str) -> str:
-        try:
-            parts = parse_url(value)
-            known = parts.scheme in ("http", "https") and bool((parts.host or "").encode("idna"))
-        except ValueError:  # of a port as well, and of a host that cannot be one
-            known = False
-        if not known:
+        if not is_url(value):
             raise ValueError("is not the URL of a server: write https://HOST:8086")
-        if parts.auth is not None:
+        if parse_url(value).auth is not None:
             raise ValueError("a user and password do not belong in the URL: write them as username and password, or use a token")
         return value.rstrip("/")
 

@@ -130,7 +130,10 @@ def delays(histograms: pa.Array, widths: pa.Array) -> pa.Array:
         count, offsets = count.slice(start.as_py(), length), pc.subtract(offsets, start)
     values = pa.StructArray.from_arrays([bucket, count], fields=list(_DELAY))
     unknown = pc.or_(histograms.is_null(), pc.is_nan(widths))
-    return pa.ListArray.from_arrays(offsets, values, type=TYPES["delays"], mask=_mask(unknown))
+    lists = pa.ListArray.from_arrays(offsets, values, type=TYPES["delays"])
+    if not pc.any(unknown).as_py():
+        return lists
+    return pc.if_else(unknown, pa.scalar(None, lists.type), lists)  # not a mask: pyarrow < 25 does not write a null that hides entries
 
 
 def _mask(mask: pa.Array) -> pa.Array | None:
