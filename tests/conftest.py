@@ -129,7 +129,7 @@ def proxy(serve: Callable[[Respond], Server]) -> Callable[[str, Callable[[Asked,
         def respond(asked: Asked) -> Answer:
             if not hasattr(local, "session"):
                 local.session = requests.Session()
-            headers = {name: asked.headers[name] for name in ("Authorization", "Content-Type") if name in asked.headers}
+            headers = {name: each for name, each in asked.headers.items() if name.lower() in ("authorization", "content-type")}
             url = target.rstrip("/") + asked.path
             real = local.session.request(
                 asked.method, url, params=asked.query, data=asked.body, headers=headers, allow_redirects=False

@@ -158,9 +158,9 @@ def _ends(pipeline: Definition, series: list[Any]) -> list[Any]:
 
 
 def _reached(pipeline: Definition, sink: Any, ends: list[Any]) -> dict[str, str]:
-    """Raises what keeps the sink from delivering."""
-    sink.reach(_context(pipeline, pipeline.source))
+    """What the sink says of its target; raises what keeps it from delivering."""
+    said = sink.reach(_context(pipeline, pipeline.source))
     reasons = [reason for each in ends if (reason := sink.refusal(each))]
     if reasons:
         raise SinkError(f"will not take {len(reasons):,} of the series: {reasons[0]}")
-    return {"said": "opens"}
+    return {"said": said or "opens"}

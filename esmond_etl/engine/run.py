@@ -174,6 +174,7 @@ class _Run:
         while in_flight:
             self._settle(in_flight)
         self._count(self.delivery.traffic, profile.snapshot())
+        self.result.remarks.update(self.definition.source.remarks())
         self.result.stopped = self.result.stopped or self.stop.is_set()
 
     def _next(self, tasks: Iterator[Task]) -> Task | None:

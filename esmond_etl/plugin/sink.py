@@ -96,14 +96,17 @@ class Sink(Stage):
         """What this sink can do, with the options that it has."""
         return Features()
 
-    def reach(self, context: Context) -> None:
+    def reach(self, context: Context) -> str | None:
         """Find out whether a run could deliver, and write nothing; raises EsmondEtlError with a sentence that says what to do.
+
+        Returns what the user should know about the target, if there is anything.
 
         It is asked of a sink that is not open, by `check --connect`. A sink whose `open` does not connect, or makes what is
         missing, has more to do here than to open and to close.
         """
         self.open(context)
         self.close()
+        return None
 
     @abstractmethod
     def begin(self, task: Task) -> Load:

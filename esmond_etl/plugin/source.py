@@ -41,6 +41,10 @@ class Source(Stage):
         """What the last list had that cannot be read: a metadata key, or what stands in its place -> what is wrong with it."""
         return {}
 
+    def remarks(self) -> Mapping[str, int]:
+        """What the user should know of what was read so far -> of how many things it is true."""
+        return {}
+
     def first(self, series: Series, interval: Interval) -> int:
         """A moment (Unix time) that no datapoint of `series` in `interval` lies before; `interval.end` if there is none at all.
 

@@ -133,7 +133,9 @@ def delays(histograms: pa.Array, widths: pa.Array) -> pa.Array:
     lists = pa.ListArray.from_arrays(offsets, values, type=TYPES["delays"])
     if not pc.any(unknown).as_py():
         return lists
-    return pc.if_else(unknown, pa.scalar(None, lists.type), lists)  # not a mask: pyarrow < 25 does not write a null that hides entries
+    return pc.if_else(
+        unknown, pa.scalar(None, lists.type), lists
+    )  # not a mask: pyarrow < 25 does not write a null that hides entries
 
 
 def _mask(mask: pa.Array) -> pa.Array | None:

@@ -32,6 +32,7 @@ from esmond_etl_esmond.source import EsmondSource
 from esmond_etl import Context, Interval, Receipt, Series, Task, event_type
 from esmond_etl.client.archive import Archive
 from esmond_etl.client.reading import Reader
+from tests.servers.opensearch_node import OpenSearch
 
 DAY = 86400
 TIME = Interval(START, START + 4 * DAY)
@@ -203,6 +204,17 @@ def database(postgresql: str) -> str:
     with driver.connect(postgresql.replace("/?", "/postgres?"), autocommit=True) as server, server.cursor() as cursor:
         cursor.execute(f"create database {name}")
     return postgresql.replace("/?", f"/{name}?")
+
+
+@pytest.fixture(scope="session")
+def opensearch_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenSearch]:
+    """A real OpenSearch, which the tests of one process share: keys of tests and names of streams keep them apart."""
+    node = OpenSearch(tmp_path_factory.mktemp("opensearch"))
+    node.start()
+    try:
+        yield node
+    finally:
+        node.kill()
 
 
 @pytest.fixture(scope="session")

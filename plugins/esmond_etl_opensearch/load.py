@@ -1,0 +1,172 @@
+"""One task on its way into OpenSearch."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+from esmond_etl import Batch, Interval, Load, Receipt, Reject, Series, SinkError, Task
+from esmond_etl_opensearch import changes, present
+from esmond_etl_opensearch.bulk import Bulk, Operation, Taken
+from esmond_etl_opensearch.changes import Test, Wanted
+from esmond_etl_opensearch.present import Present
+from esmond_etl_opensearch.search import PointInTime
+from esmond_etl_opensearch.server import Server, ServerError
+
+#: Documents of one test are made in portions of about as many.
+_DOCUMENTS: Final = 4000
+#: So often a task is looked at again after somebody else has changed its documents.
+_LOOKS: Final = 6
+
+
+@dataclass
+class Target:
+    """Where documents go: shared by the tasks of a run."""
+
+    server: Server
+    bulk: Bulk
+    pattern: str  #: the streams that may hold documents of the tests
+    own: str  #: those that documents are written to, as a pattern
+    stream: str  #: the name of such a stream, with {type} for the type of the test
+
+    def refresh(self) -> None:
+        """Make what was written visible."""
+        self.server.ask("POST", f"/{self.own}/_refresh", allow_no_indices="true", ignore_unavailable="true")
+
+
+class _Slice(NamedTuple):
+    """A part of the time of one test."""
+
+    test: Test
+    interval: Interval
+    batches: Mapping[Series, list[Batch]]
+
+
+@dataclass
+class _Pass:
+    """One look at what there is, and what was sent after it."""
+
+    count: int  #: documents that must be there afterwards
+    taken: Taken = field(default_factory=Taken)
+    outcome: changes.Outcome = field(default_factory=changes.Outcome)
+
+    @property
+    def has_changed(self) -> bool:
+        return any(self.taken.done.values())
+
+
+class OpenSearchLoad(Load):
+    """Keeps what it is given until all of a moment is known, then makes documents of it.
+
+    Documents are made where there is none, and changed, by their version, where there is one without some of the event types. What is
+    there is looked up first; where somebody else changes it meanwhile, it is looked up again.
+    """
+
+    def __init__(self, target: Target, task: Task, remark: str = "") -> None:
+        self._target, self._task, self._remark = target, task, remark
+        self._lock = threading.Lock()
+        self._batches: dict[Series, list[Batch]] = {}
+        self._ended: set[Series] = set()
+
+    def write(self, batch: Batch) -> None:
+        """Keep `batch`."""
+        with self._lock:
+            self._batches.setdefault(batch.series, []).append(batch)
+
+    def end(self, series: Series) -> None:
+        """Note that `series` is whole."""
+        with self._lock:
+            self._ended.add(series)
+
+    def rollback(self) -> None:
+        """Forget what was given: nothing of it has been sent before `commit`."""
+        self._batches.clear()
+
+    def commit(self) -> Receipt:
+        """Send the documents; returns once the server has acknowledged them and answers with them."""
+        try:
+            return self._committed()
+        except ServerError as error:
+            raise SinkError(str(error)) from None
+
+    def _committed(self) -> Receipt:
+        tests = self._tests()
+        for _ in range(_LOOKS):
+            last = self._pass(tests)
+            if not last.taken.conflicts and (not last.has_changed or self._is_whole(tests, last)):
+                return self._receipt(last)
+        raise SinkError(f"{self._target.server.url}: others change the same documents again and again: deliver again later")
+
+    def _tests(self) -> list[Test]:
+        by_key: dict[str, list[Series]] = {}
+        for series in sorted(self._ended, key=str):
+            by_key.setdefault(series.metadata.key, []).append(series)
+        return [Test(series[0].metadata, tuple(series), self._target.stream) for series in by_key.values()]
+
+    def _pass(self, tests: list[Test]) -> _Pass:
+        target, keys = self._target, [test.key for test in tests]
+        target.refresh()
+        there = present.count(target.server, target.pattern, keys, self._task.interval)
+        current = _Pass(there)
+        with PointInTime(target.server, target.pattern) as view:
+            current.taken = target.bulk.send(self._operations(tests, view if there else None, current.outcome))
+        current.count += current.taken.done["create"] - current.taken.done["delete"]
+        return current
+
+    def _operations(self, tests: Iterable[Test], view: PointInTime | None, outcome: changes.Outcome) -> Iterator[Operation]:
+        for test in tests:
+            for each in self._slices(test):
+                found = present.of_test(view, test.key, each.interval) if view else Present()
+                yield from changes.operations(Wanted(test, each.batches), found, outcome)
+
+    def _slices(self, test: Test) -> Iterator[_Slice]:
+        """The time of the task in parts that hold few documents of the test."""
+        batches = {series: self._batches.get(series, []) for series in test.series}
+        longest = max(batches.values(), key=lambda each: sum(map(len, each)), default=[])
+        moments = [ts for batch in longest for ts in batch.moments]
+        inner = sorted({*moments[_DOCUMENTS::_DOCUMENTS]} - {self._task.interval.start})
+        for start, end in pairwise((self._task.interval.start, *inner, self._task.interval.end)):
+            yield _Slice(test, Interval(start, end), {series: list(_within(each, start, end)) for series, each in batches.items()})
+
+    def _is_whole(self, tests: list[Test], last: _Pass) -> bool:
+        """Whether the server answers with as many documents as there must be; False if there are more than that."""
+        self._target.refresh()
+        keys = [test.key for test in tests]
+        there = present.count(self._target.server, self._target.pattern, keys, self._task.interval)
+        if there < last.count:
+            raise SinkError(
+                f"{self._target.server.url}: {last.count - there:,} of {last.count:,} documents that the server has acknowledged"
+                f" are not there in {self._task.interval}"
+            )
+        return there == last.count
+
+    def _receipt(self, last: _Pass) -> Receipt:
+        rejects = list(last.outcome.rejects)
+        for series, batches in self._batches.items():
+            if series in self._ended:
+                rejects += _refused(series, batches, last.taken.refused)
+        given = sum(len(batch) for series in self._ended for batch in self._batches.get(series, ()))
+        unchanged = min(last.outcome.unchanged, given - len(rejects))
+        written = given - unchanged - len(rejects)
+        return Receipt(written, unchanged, rejects, {self._remark: written} if self._remark and written else {})
+
+
+def _within(batches: Iterable[Batch], start: int, end: int) -> Iterator[Batch]:
+    for batch in batches:
+        moments = batch.moments
+        first, last = bisect_left(moments, start), bisect_left(moments, end)
+        if first < last:
+            yield Batch(batch.series, batch.points.slice(first, last - first), batch.in_order)
+
+
+def _refused(series: Series, batches: Iterable[Batch], refused: Mapping[tuple[str, int], str]) -> Iterator[Reject]:
+    """The datapoints of documents that the server has refused."""
+    moments = {ts for key, ts in refused if key == series.metadata.key}
+    for batch in batches if moments else ():
+        for point in batch.to_points():
+            if point.ts in moments:
+                yield Reject(series, point.ts, changes.text_of(point.val), refused[series.metadata.key, point.ts])

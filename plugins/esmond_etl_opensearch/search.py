@@ -1,0 +1,163 @@
+"""What a server holds of a test: its documents, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, Final
+
+import msgspec
+
+from esmond_etl import EsmondEtlError, Interval
+from esmond_etl_opensearch.server import Server, ServerError
+
+KEY: Final = "pscheduler.test_checksum"
+START: Final = "pscheduler.start_time"
+
+#: A page has so many documents at most.
+PAGE: Final = 5000
+#: No answer has more.
+_MOST: Final = 10_000
+
+#: How long a server keeps a point in time after it was last asked.
+_KEEP: Final = "30m"
+
+
+class Hit(msgspec.Struct):
+    """A document that was found."""
+
+    sort: list[int]  #: its start time, Unix time in ms
+    source: dict[str, Any] = msgspec.field(name="_source", default_factory=dict)
+    id: str = msgspec.field(name="_id", default="")
+    index: str = msgspec.field(name="_index", default="")
+    seq_no: int = msgspec.field(name="_seq_no", default=0)
+    primary_term: int = msgspec.field(name="_primary_term", default=0)
+
+    @property
+    def ts(self) -> int:
+        """Its start time, Unix time in whole seconds."""
+        return self.sort[0] // 1000
+
+
+class _Hits(msgspec.Struct):
+    hits: list[Hit] = msgspec.field(default_factory=list)
+
+
+class _Page(msgspec.Struct):
+    hits: _Hits = msgspec.field(default_factory=_Hits)
+    timed_out: bool = False
+    shards: dict[str, Any] = msgspec.field(name="_shards", default_factory=dict)
+    pit_id: str | None = None
+
+
+def of_test(key: str | list[str], interval: Interval, *conditions: Mapping[str, Any]) -> dict[str, Any]:
+    """A query for the documents of a test, or of several, that start in `interval`."""
+    tests = {"term": {f"{KEY}.keyword": key}} if isinstance(key, str) else {"terms": {f"{KEY}.keyword": key}}
+    return {"bool": {"filter": [tests, within(interval), *conditions]}}
+
+
+def within(interval: Interval) -> dict[str, Any]:
+    """A condition: the document starts in `interval`."""
+    return {"range": {START: {"gte": interval.start, "lt": interval.end, "format": "epoch_second"}}}
+
+
+@dataclass
+class PointInTime:
+    """What a server held at one moment: what is written, or moved to another index, later does not disturb.
+
+    It is taken when it is first read, and by several threads. Use it in a `with`: the server lets go of it in the end.
+    """
+
+    server: Server
+    pattern: str
+    _id: str | None = field(default=None, init=False)  #: "" if no index matches
+    _lock: Lock = field(default_factory=Lock, init=False, repr=False)
+
+    def __enter__(self) -> PointInTime:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._id:
+            with suppress(EsmondEtlError):
+                self.server.ask("DELETE", "/_search/point_in_time", {"pit_id": [self._id]})
+
+    def pages(self, query: Mapping[str, Any], fields: list[str], most: int = PAGE, versions: bool = False) -> Iterator[list[Hit]]:
+        """The documents that match, oldest first, with these `fields`: a list a page, and those of one second in one list.
+
+        A page begins with the second that the one before could not hold whole: a server has nothing else to tell apart what has the
+        same time (`_shard_doc` came with OpenSearch 3.3).
+        Raises ServerError if a part of the server does not answer: none is left out silently.
+        """
+        start: list[dict[str, Any]] = []
+        while pit := self._taken():
+            body = {
+                "size": most,
+                "query": {"bool": {"filter": [query, *start]}},
+                "_source": fields,
+                "sort": [{START: {"order": "asc", "unmapped_type": "date"}}],
+                "track_total_hits": False,
+                "seq_no_primary_term": versions,
+                "pit": {"id": pit, "keep_alive": _KEEP},
+            }
+            hits = self._page(body, versions).hits.hits
+            whole = hits if len(hits) < most else [hit for hit in hits if hit.ts < hits[-1].ts]
+            if whole:
+                yield whole
+            if len(hits) < most:
+                return
+            if not whole and most == _MOST:
+                raise ServerError(
+                    f"{self.server.url}: one test has {most:,} documents or more at {hits[-1].ts}: they cannot be read"
+                )
+            most = most if whole else _MOST
+            start = [{"range": {START: {"gte": hits[-1].ts, "format": "epoch_second"}}}]
+
+    def _page(self, body: Mapping[str, Any], versions: bool) -> _Page:
+        wanted = _WANTED + (_VERSIONS if versions else ())
+        try:
+            page: _Page = self.server.ask("POST", "/_search", body, _Page, filter_path=",".join(wanted))
+        except ServerError as error:
+            if error.status == 404:  # the server has let go of it: the next reader takes another
+                self._id = None
+            raise
+        _check(page, self.server.url)
+        return page
+
+    def _taken(self) -> str:
+        with self._lock:
+            if self._id is None:
+                self._id = self._take()
+            return self._id
+
+    def _take(self) -> str:
+        path = f"/{self.pattern}/_search/point_in_time"
+        try:
+            return str(self.server.ask("POST", path, keep_alive=_KEEP, allow_partial_pit_creation="false")["pit_id"])
+        except ServerError as error:
+            if error.status == 404:
+                return ""
+            raise
+
+
+_WANTED: Final = ("hits.hits.sort", "hits.hits._source", "timed_out", "_shards.failed", "_shards.failures.reason.reason")
+_VERSIONS: Final = ("hits.hits._id", "hits.hits._index", "hits.hits._seq_no", "hits.hits._primary_term")
+
+
+def _check(page: _Page, url: str) -> None:
+    if page.timed_out or page.shards.get("failed"):
+        reasons = page.shards.get("failures") or [{"reason": {"reason": "it ran out of time"}}]
+        raise ServerError(f"{url}: a search was answered in part: {reasons[0]['reason']['reason']}", 503)
+
+
+def count(server: Server, pattern: str, query: Mapping[str, Any]) -> int:
+    """How many documents match."""
+    answer = server.ask("POST", f"/{pattern}/_count", {"query": query}, allow_no_indices="true", ignore_unavailable="true")
+    if answer["_shards"]["failed"]:
+        raise ServerError(f"{server.url}: a count was answered in part", 503)
+    return int(answer["count"])
+
+
+#: What makes a value of the fields of a document.
+Read = Callable[[Mapping[str, Any]], Any]

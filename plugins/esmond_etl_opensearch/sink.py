@@ -1,0 +1,160 @@
+"""The OpenSearch sink: results of esmond as documents of perfSONAR 5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
+from typing import ClassVar
+
+from pydantic import Field, PrivateAttr
+
+from esmond_etl import Batch, Context, Features, Interval, Load, Series, Sink, SinkError, Task
+from esmond_etl_opensearch import datapoints, setup
+from esmond_etl_opensearch.bulk import Bulk
+from esmond_etl_opensearch.codec import metadata as tests
+from esmond_etl_opensearch.codec import places
+from esmond_etl_opensearch.codec.places import DOCUMENT, RUN_HREF
+from esmond_etl_opensearch.connection import Connection
+from esmond_etl_opensearch.load import OpenSearchLoad, Target
+from esmond_etl_opensearch.search import PointInTime
+from esmond_etl_opensearch.server import ServerError
+
+_DAYS = "perfSONAR's policy deletes an index 180 days after it was made, whatever the age of the data"
+
+
+class OpenSearchSink(Connection, Sink):
+    """Documents in the OpenSearch of perfSONAR 5, as its own pipeline would have written them.
+
+    All that one test measured at one moment becomes one document, which Grafana and elmond show like any other; the metadata key of
+    esmond becomes its `test_checksum`, so old URLs go on working. Delivered twice, a document is there once. Of a moment that perfSONAR
+    has a document of its own of, nothing is written. Summaries are not: elmond and Grafana make them.
+    """
+
+    place: ClassVar[tuple[str, ...]] = ("url", "stream")
+
+    example: ClassVar[str] = """
+        [[sink]]
+        type = "opensearch"
+        url = "https://archive.example.net/opensearch"
+        username = "pscheduler_logstash"
+        password = "${OPENSEARCH_PASSWORD}"
+    """
+
+    stream: str = Field(
+        "pscheduler_esmond_{type}",
+        description="data stream to write to; {type} stands for the type of the test",
+        pattern=r"^pscheduler_[a-z0-9_{}.-]+$",
+    )
+    keep: bool = Field(True, description="whether to see to it that a policy of the server never deletes what was written")
+
+    _target: Target = PrivateAttr()
+    _executor: ThreadPoolExecutor = PrivateAttr()
+    _lock: Lock = PrivateAttr(default_factory=Lock)
+    _ready: bool = PrivateAttr(False)
+    _remark: str = PrivateAttr("")
+
+    @property
+    def features(self) -> Features:
+        """A document is replaced as a whole; those that others have made are compared, and kept."""
+        return Features(merges=True, several_hosts=True)
+
+    @property
+    def _pattern(self) -> str:
+        return self.stream.replace("{type}", "*")
+
+    def open(self, context: Context) -> None:
+        """Get ready to send requests; sends none."""
+        super().open(context)
+        self._executor = ThreadPoolExecutor(max(context.parallel, 1), "bulk")
+        bulk = Bulk(self._server, self._executor)
+        self._target = Target(self._server, bulk, "pscheduler_*", self._pattern, self.stream)
+        self._ready = False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._executor.shutdown(cancel_futures=True)
+        super().close()
+
+    def refusal(self, series: Series) -> str | None:
+        """Why no document can hold `series`."""
+        if series.event_type == DOCUMENT:
+            return None
+        if series.summary.type != "base":
+            return f"{series}: OpenSearch has no place for summaries: elmond and Grafana make them of the results"
+        kind = places.test_type(series.metadata)
+        if kind is None:
+            return f"{series}: nothing tells what type of test this is"
+        if series.event_type != RUN_HREF and places.place(kind, series.event_type) is None:
+            return f"{series}: a document of a {kind} test has no place for {series.event_type}"
+        reason = tests.unfit(series.metadata)
+        return f"{series}: {reason}" if reason else None
+
+    def begin(self, task: Task) -> Load:
+        """The way into OpenSearch for one task; before the first one, what the server lacks is made."""
+        with self._lock:
+            if not self._ready:
+                self._prepare()
+                self._ready = True
+        return OpenSearchLoad(self._target, task, self._remark)
+
+    def _prepare(self) -> None:
+        try:
+            if setup.template_of(self._server, self._pattern) is None:
+                setup.make_template(self._server, self._pattern)
+            self._remark = self._kept() if self.keep and self._is_own else ""
+        except ServerError as error:
+            raise SinkError(str(error)) from None
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether the streams are none that perfSONAR writes to itself."""
+        return self._pattern not in ("pscheduler_*", "*")
+
+    def _kept(self) -> str:
+        """See to it that nothing deletes what is written; returns what the user should know."""
+        try:
+            policy = setup.policy_of(self._server, self._pattern)
+        except setup.NotThere:
+            return "datapoints are in a server without index state management: nothing there deletes them"
+        if policy and policy.deletes:
+            setup.make_policy(self._server, self._pattern, policy.priority + 100)
+        return ""
+
+    def reach(self, context: Context) -> str:
+        """See whether the server answers, and say what it would do; raises SinkError with what an administrator must do first."""
+        self.open(context)
+        try:
+            return self._prospect()
+        except ServerError as error:
+            raise SinkError(str(error)) from None
+        finally:
+            self.close()
+
+    def _prospect(self) -> str:
+        version = self._server.ask("GET", "/")["version"]["number"]
+        template = setup.template_of(self._server, self._pattern)
+        said = f"opens: OpenSearch {version}; "
+        said += f"index template {template}" if template else f"a run makes the index template {setup.TEMPLATE}"
+        return f"{said}; {self._future()}"
+
+    def _future(self) -> str:
+        try:
+            policy = setup.policy_of(self._server, self._pattern)
+        except setup.NotThere:
+            return "no index state management: nothing deletes what is written"
+        if not policy:
+            return "no policy applies: nothing deletes what is written"
+        if not policy.deletes:
+            return f"the policy {policy.name} deletes nothing"
+        if self.keep and self._is_own:
+            return f"a run makes the policy {setup.POLICY}, so that {policy.name} does not delete what is written"
+        return f"the policy {policy.name} will delete what is written ({_DAYS}): write keep = true, and a stream of your own"
+
+    def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
+        """What the server holds of `series` in `interval`, oldest first; raises SinkError if it cannot be read."""
+        try:
+            with PointInTime(self._server, self._target.pattern) as view:
+                yield from datapoints.read(view, series, interval)
+        except ServerError as error:
+            raise SinkError(f"{series}: {error}") from None

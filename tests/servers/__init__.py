@@ -1,0 +1,1 @@
+"""Servers that tests start: what takes more than a program of Debian's."""
