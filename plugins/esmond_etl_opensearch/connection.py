@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -56,6 +57,7 @@ class Connection(Stage):
             import opensearchpy
         except ImportError:
             raise PluginError("opensearch needs opensearch-py: pip install 'esmond-etl[opensearch]'") from None
+        logging.getLogger("opensearch").setLevel(logging.CRITICAL)  # what it would warn of, errors say
         urls = [self.url] if isinstance(self.url, str) else self.url
         client = opensearchpy.OpenSearch(
             hosts=[_host(url) for url in urls],

@@ -9,9 +9,16 @@ from typing import Any, Final
 
 from esmond_etl_opensearch.server import Server, ServerError
 
-#: The names of what is made where it is missing.
-TEMPLATE: Final = "esmond_etl"
-POLICY: Final = "esmond_etl_keep"
+
+def template_name(stream: str) -> str:
+    """What the index template is called that is made for `stream`, a name or a pattern."""
+    return stream.strip("*_-.") or "pscheduler"
+
+
+def policy_name(stream: str) -> str:
+    """What the policy is called that is made for `stream`, a name or a pattern."""
+    return f"{template_name(stream)}_keep"
+
 
 #: What perfSONAR 5 says of its own data streams.
 _TEMPLATE: Final[Mapping[str, Any]] = {
@@ -61,7 +68,7 @@ def template_of(server: Server, stream: str) -> str | None:
 
 def make_template(server: Server, stream: str) -> None:
     """Make the index template that perfSONAR 5 would have, for `stream` alone."""
-    server.ask("PUT", f"/_index_template/{TEMPLATE}", {"index_patterns": [stream], "priority": 10, **_TEMPLATE})
+    server.ask("PUT", f"/_index_template/{template_name(stream)}", {"index_patterns": [stream], "priority": 10, **_TEMPLATE})
 
 
 def policy_of(server: Server, stream: str) -> Policy | None:
@@ -101,7 +108,7 @@ def make_policy(server: Server, stream: str, priority: int) -> None:
         "states": states,
         "ism_template": [{"index_patterns": [stream], "priority": priority}],
     }
-    server.ask("PUT", f"/_plugins/_ism/policies/{POLICY}", {"policy": policy})
+    server.ask("PUT", f"/_plugins/_ism/policies/{policy_name(stream)}", {"policy": policy})
 
 
 class NotThere(Exception):

@@ -46,11 +46,14 @@ class OpenSearchSink(Connection, Sink):
         description="data stream to write to; {type} stands for the type of the test",
         pattern=r"^pscheduler_[a-z0-9_{}.-]+$",
     )
+    index: str = Field(
+        "pscheduler_*", description="data streams whose documents count as being there already", pattern=r"^[^\s/?#]+$"
+    )
     keep: bool = Field(True, description="whether to see to it that a policy of the server never deletes what was written")
 
     _target: Target = PrivateAttr()
     _executor: ThreadPoolExecutor = PrivateAttr()
-    _lock: Lock = PrivateAttr(default_factory=Lock)
+    _lock: Lock = PrivateAttr()
     _ready: bool = PrivateAttr(False)
     _remark: str = PrivateAttr("")
 
@@ -68,8 +71,8 @@ class OpenSearchSink(Connection, Sink):
         super().open(context)
         self._executor = ThreadPoolExecutor(max(context.parallel, 1), "bulk")
         bulk = Bulk(self._server, self._executor)
-        self._target = Target(self._server, bulk, "pscheduler_*", self._pattern, self.stream)
-        self._ready = False
+        self._target = Target(self._server, bulk, f"{self.index},{self._pattern}", self._pattern, self.stream)
+        self._ready, self._lock = False, Lock()
 
     def close(self) -> None:
         """Close the connections."""
@@ -82,11 +85,11 @@ class OpenSearchSink(Connection, Sink):
             return None
         if series.summary.type != "base":
             return f"{series}: OpenSearch has no place for summaries: elmond and Grafana make them of the results"
-        kind = places.test_type(series.metadata)
-        if kind is None:
+        kinds = places.test_types(series.metadata)
+        if not kinds:
             return f"{series}: nothing tells what type of test this is"
-        if series.event_type != RUN_HREF and places.place(kind, series.event_type) is None:
-            return f"{series}: a document of a {kind} test has no place for {series.event_type}"
+        if series.event_type != RUN_HREF and all(places.place(kind, series.event_type) is None for kind in kinds):
+            return f"{series}: a document of a {kinds[0]} test has no place for {series.event_type}"
         reason = tests.unfit(series.metadata)
         return f"{series}: {reason}" if reason else None
 
@@ -135,7 +138,7 @@ class OpenSearchSink(Connection, Sink):
         version = self._server.ask("GET", "/")["version"]["number"]
         template = setup.template_of(self._server, self._pattern)
         said = f"opens: OpenSearch {version}; "
-        said += f"index template {template}" if template else f"a run makes the index template {setup.TEMPLATE}"
+        said += f"index template {template}" if template else f"a run makes the index template {setup.template_name(self._pattern)}"
         return f"{said}; {self._future()}"
 
     def _future(self) -> str:
@@ -148,7 +151,9 @@ class OpenSearchSink(Connection, Sink):
         if not policy.deletes:
             return f"the policy {policy.name} deletes nothing"
         if self.keep and self._is_own:
-            return f"a run makes the policy {setup.POLICY}, so that {policy.name} does not delete what is written"
+            return (
+                f"a run makes the policy {setup.policy_name(self._pattern)}, so that {policy.name} does not delete what is written"
+            )
         return f"the policy {policy.name} will delete what is written ({_DAYS}): write keep = true, and a stream of your own"
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:

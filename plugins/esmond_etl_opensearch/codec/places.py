@@ -115,6 +115,18 @@ def test_type(metadata: Metadata) -> str | None:
     return _TOOLS.get(tool)
 
 
+def test_types(metadata: Metadata) -> list[str]:
+    """The types that the test may be of: one as a rule, none if nothing tells, several for the event types of all tests together."""
+    if metadata.event_types.keys() >= {
+        "throughput",
+        "histogram-owdelay",
+        "packet-trace",
+    }:  # no real test: `check` asks for all at once
+        return [*PLACES, "other"]
+    kind = test_type(metadata)
+    return [kind] if kind else []
+
+
 def place(kind: str | None, event_type: str) -> Path | None:
     """The field of `result` that holds `event_type` in a test of this type; None if there is none. A whole result is at ()."""
     if event_type == FAILURES:
