@@ -101,14 +101,15 @@ def test_the_example_of_every_stage_is_right_by_schema_and_by_check(
     }
     parts[each.kind] = dedent(each.thing.example)
     text = "from = 2014-01-01\n" + "\n".join(parts.values())
-    for name in ("ESMOND_API_KEY", "INFLUXDB_TOKEN", "WAREHOUSE_PASSWORD"):
+    for name in ("ESMOND_API_KEY", "INFLUXDB_TOKEN", "OPENSEARCH_PASSWORD", "WAREHOUSE_PASSWORD"):
         monkeypatch.setenv(name, "secret")
     monkeypatch.chdir(tmp_path)
     Path("sites.csv").write_text("address,site\n192.0.2.1,here\n")
     path = tmp_path / "example.toml"
     path.write_text(text, encoding="utf-8")
     assert complaints(text) == []
-    assert [str(problem) for problem in config.inspect(path)[1]] == []
+    warning = "no document has a place for it"  # of some event types, where a source may have them all
+    assert [str(problem) for problem in config.inspect(path)[1] if warning not in str(problem)] == []
 
 
 @pytest.mark.parametrize("each", stages(), ids=lambda each: f"{each.kind}-{each.name}")

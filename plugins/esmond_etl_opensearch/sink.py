@@ -84,14 +84,13 @@ class OpenSearchSink(Connection, Sink):
         if series.event_type == DOCUMENT:
             return None
         if series.summary.type != "base":
-            return f"{series}: OpenSearch has no place for summaries: elmond and Grafana make them of the results"
+            return "documents are results: elmond and Grafana make the summaries of them"
         kinds = places.test_types(series.metadata)
         if not kinds:
-            return f"{series}: nothing tells what type of test this is"
+            return "nothing tells what type of test this is"
         if series.event_type != RUN_HREF and all(places.place(kind, series.event_type) is None for kind in kinds):
-            return f"{series}: a document of a {kinds[0]} test has no place for {series.event_type}"
-        reason = tests.unfit(series.metadata)
-        return f"{series}: {reason}" if reason else None
+            return "no document has a place for it" if len(kinds) > 1 else f"a document of a {kinds[0]} test has no place for it"
+        return tests.unfit(series.metadata)
 
     def begin(self, task: Task) -> Load:
         """The way into OpenSearch for one task; before the first one, what the server lacks is made."""
