@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -23,7 +24,7 @@ _decode: Final = msgspec.json.Decoder().decode
 _OTHER: Final = "perfSONAR's own document of this moment has another value, or none: it was left as it is"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Test:
     """A test, and the series of it that are delivered."""
 
@@ -36,7 +37,7 @@ class Test:
         """What its documents have as `pscheduler.test_checksum`."""
         return self.metadata.key
 
-    @property
+    @cached_property
     def stream(self) -> str:
         """The data stream that its documents are written to."""
         return self.stream_name.replace("{type}", places.test_type(self.metadata) or "unknown")
@@ -77,7 +78,7 @@ def operations(wanted: Wanted, there: Present, outcome: Outcome) -> Iterator[Ope
 def _results(wanted: Wanted, there: Present, outcome: Outcome) -> Iterator[Operation]:
     test, refused = wanted.test, list[Refused]()
     given = {series.event_type: batches for series, batches in wanted.batches.items()}
-    numbers = Counter(ts for batches in given.values() for batch in batches for ts in batch.moments)
+    numbers = _numbers(wanted) if there.own or there.others else Counter[int]()
     left = {hit.id: hit for hit in there.own.values() if hit.id == f"{test.key}-{hit.ts}"}
     kept = _kept(test, left.values())
     for document in documents.documents(test.metadata, {**given, **kept}, refused):
@@ -97,6 +98,11 @@ def _results(wanted: Wanted, there: Present, outcome: Outcome) -> Iterator[Opera
         yield _delete(test.key, hit)
     by_type = {series.event_type: series for series in wanted.batches}
     outcome.rejects += (Reject(by_type[each.event_type], each.ts, each.val, each.reason) for each in refused)
+
+
+def _numbers(wanted: Wanted) -> Counter[int]:
+    """How many datapoints of each moment are delivered."""
+    return Counter(ts for batches in wanted.batches.values() for batch in batches for ts in batch.moments)
 
 
 def _kept(test: Test, hits: Any) -> dict[str, list[Batch]]:

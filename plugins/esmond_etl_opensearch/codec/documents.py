@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from itertools import pairwise
-from operator import itemgetter
+from operator import itemgetter, lt
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from esmond_etl import Batch, Metadata, event_type, histograms
+from esmond_etl import Batch, Metadata, event_type, histograms, ts_column
 from esmond_etl_opensearch.codec import metadata as tests
 from esmond_etl_opensearch.codec import places, values
 from esmond_etl_opensearch.codec.places import FAILURES, RAW, RUN_HREF, Path
@@ -90,8 +92,6 @@ def _one_a_second(columns: Columns, name: str, batch: Batch, before: Mapping[int
         if is_again:
             text = value if isinstance(value, str) else _encode(value).decode()
             columns.refused.append(Refused(name, ts, text, "a document has one value a second, and this second has one already"))
-    import pyarrow as pa
-
     return batch.filter(pa.array([not each for each in again]))
 
 
@@ -126,34 +126,62 @@ def _known(columns: Columns, name: str, batch: Batch) -> Iterator[tuple[int, str
 
 
 def _fill_numbers(columns: Columns, path: Path, batch: Batch, whole: bool) -> None:
+    values = batch.val.to_pylist()
+    if whole:
+        values = [int(each) if each is not None and each.is_integer() else each for each in values]
     column = columns.fields.setdefault(path, {})
-    texts = map(_whole if whole else repr, batch.val.to_pylist())
-    column |= zip(batch.seconds, texts, strict=True)
-    for ts in [ts for ts, text in column.items() if text in _NO_NUMBERS]:
-        columns.refused.append(Refused(batch.series.event_type, ts, column.pop(ts), "a document holds finite numbers alone"))
+    column |= zip(batch.seconds, _texts(values), strict=True)
+    for ts in [ts for ts, text in column.items() if text == "null"]:  # of NaN and infinity, too
+        del column[ts]
+        columns.refused.append(Refused(batch.series.event_type, ts, "null", "a document holds finite numbers alone"))
 
 
-_NO_NUMBERS: Final = frozenset({"None", "nan", "inf", "-inf"})
+def _texts(values: list[Any]) -> list[str]:
+    """The JSON texts of numbers, or of null; in one step, as there are many."""
+    return _encode(values).decode()[1:-1].split(",") if values else []
 
 
-def _whole(value: float | None) -> str:
-    return str(int(value)) if value is not None and math.isfinite(value) and value.is_integer() else repr(value)
+def _lists(values: list[list[Any]]) -> list[str]:
+    """The JSON texts of lists of numbers."""
+    return [f"[{text}]" for text in _encode(values).decode()[2:-2].split("],[")] if values else []
 
 
 def _fill_histograms(columns: Columns, name: str, batch: Batch) -> None:
     place, scale = places.STATISTICS[name]
-    kept, fields = [], columns.fields.setdefault((*_RESULT, *place, "histogram"), {})
-    texts = batch.val.to_pylist() if batch.is_json else [_encode(dict(each or ())).decode() for each in batch.val.to_pylist()]
-    for ts, text, value in zip(batch.seconds, texts, _opened(texts), strict=True):
-        found = None if value is None else _tried(lambda value: values.histogram_field(value, scale), value)
-        kept.append(found is not None)
-        if value is None or found is None:
+    moments, texts = batch.seconds, batch.val.to_pylist()
+    if not batch.is_json:
+        texts = [_encode(dict(each or ())).decode() for each in texts]
+    fields = [None if each is None else _tried(partial(_histogram_field, scale), each) for each in _opened(texts)]
+    for ts, text, found in zip(moments, texts, fields, strict=True):
+        if found is None:
             columns.refused.append(Refused(name, ts, text or "null", "it is not a histogram of buckets that are finite numbers"))
-            continue
-        fields[ts] = f'{{"values":{found["values"]},"counts":{found["counts"]}}}'
-        if [str(bucket * scale) for bucket in found["values"]] != list(value):
+    good = [(ts, text, found) for ts, text, found in zip(moments, texts, fields, strict=True) if found is not None]
+    buckets, counts = _lists([found.buckets for _, _, found in good]), _lists([found.counts for _, _, found in good])
+    column = columns.fields.setdefault((*_RESULT, *place, "histogram"), {})
+    for (ts, text, found), here, there in zip(good, buckets, counts, strict=True):
+        column[ts] = f'{{"values":{here},"counts":{there}}}'
+        if not found.names or here != f"[{found.names}]" or "e" in here:
             columns.keep(name, ts, text)
-    _fill_statistics(columns, place, scale, batch, kept)
+    _fill_statistics(columns, place, scale, batch, [found is not None for found in fields])
+
+
+class _Histogram(NamedTuple):
+    buckets: list[float]  #: ascending
+    counts: list[int]
+    names: str  #: of the buckets, as esmond has them; "" if they cannot be told from the numbers
+
+
+def _histogram_field(scale: float, value: Mapping[str, int]) -> _Histogram:
+    buckets = list(map(float, value))
+    if scale == 1 and all(map(lt, buckets, buckets[1:])) and (not buckets or -_LARGE < buckets[0] <= buckets[-1] < _LARGE):
+        return _Histogram(buckets, list(value.values()), ",".join(value))
+    field = values.histogram_field(value, scale)
+    names = ",".join(value) if list(values.histogram(field, scale)) == list(value) else ""
+    return _Histogram(field["values"], field["counts"], names if scale == 1 else "")
+
+
+#: Numbers that are larger are written in more than one way.
+_LARGE: Final = 1e15
 
 
 def _opened(texts: list[str]) -> list[dict[str, int] | None]:
@@ -164,14 +192,17 @@ def _opened(texts: list[str]) -> list[dict[str, int] | None]:
 
 
 def _fill_statistics(columns: Columns, place: Path, scale: float, batch: Batch, kept: list[bool]) -> None:
-    import pyarrow as pa
-
     opened = (batch if all(kept) else batch.filter(pa.array(kept, pa.bool_()))).opened()
     moments = opened.seconds
     found = histograms.statistics(opened.val, places.STATISTIC_NAMES.values(), 1 / scale)
     for short, name in places.STATISTIC_NAMES.items():
         column = columns.fields.setdefault((*_RESULT, *place, short), {})
-        column |= ((ts, repr(each)) for ts, each in zip(moments, found[name].to_pylist(), strict=True) if each is not None)
+        each = found[name].to_pylist()
+        texts = _texts(each) if short != "mode" else _lists([mode or [] for mode in each])
+        column |= ((ts, text) for ts, text in zip(moments, texts, strict=True) if text not in _NOTHING)
+
+
+_NOTHING: Final = frozenset({"null", "[]"})
 
 
 def _fill_run_href(columns: Columns, batch: Batch) -> None:
@@ -295,17 +326,18 @@ def _fill_times(columns: Columns, moments: list[int], metadata: Metadata) -> Non
     duration = metadata.parameters.get("time-duration")
     try:
         seconds = math.floor(float(duration or 0))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         seconds = 0
-    starts = dict(zip(moments, map(_time, moments), strict=True))
+    starts = _times(moments, 0)
     columns.fields[("@timestamp",)] = starts
     columns.fields[("pscheduler", "start_time")] = starts
-    columns.fields[("pscheduler", "end_time")] = {ts: _time(ts + seconds) for ts in moments} if seconds else starts
+    columns.fields[("pscheduler", "end_time")] = _times(moments, seconds) if seconds else starts
     columns.fields[("pscheduler", "added")] = starts  # elmond fails without it, and esmond does not know it
 
 
-def _time(ts: int) -> str:
-    return f'"{datetime.fromtimestamp(ts, UTC):%Y-%m-%dT%H:%M:%SZ}"'
+def _times(moments: list[int], seconds: int) -> Column:
+    texts = pc.strftime(ts_column(array("q", (ts + seconds for ts in moments))), format='"%Y-%m-%dT%H:%M:%SZ"')
+    return dict(zip(moments, texts.to_pylist(), strict=True))
 
 
 def _assembled(head: Mapping[str, Any], columns: Columns, moments: list[int]) -> Iterator[Document]:
@@ -313,8 +345,9 @@ def _assembled(head: Mapping[str, Any], columns: Columns, moments: list[int]) ->
     paths = [path for path, column in columns.fields.items() if column]
     rows = zip(*(map(columns.fields[path].get, moments) for path in paths), strict=True)
     formats: dict[tuple[bool, ...], tuple[str, Callable[[tuple[Any, ...]], Any]]] = {}
+    everything = (True,) * len(paths)
     for ts, row in zip(moments, rows, strict=True):
-        there = tuple(map(bool, row))
+        there = everything if None not in row else tuple(map(bool, row))
         if there not in formats:
             formats[there] = _format(head, {path: number for number, path in enumerate(paths) if there[number]})
         text, fields = formats[there]
