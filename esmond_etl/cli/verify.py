@@ -2,58 +2,252 @@
 
 from __future__ import annotations
 
+import re
+import sys
 import time
-from contextlib import closing
-from typing import Any
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from esmond_etl import cli
 from esmond_etl.cli import show
 
+if TYPE_CHECKING:
+    from esmond_etl.engine.delivery import Delivery
+    from esmond_etl.engine.ledger import Ledger
+    from esmond_etl.engine.verify import Compared, Piece
+    from esmond_etl.model.interval import Interval
+    from esmond_etl.model.series import Series
+    from esmond_etl.pipeline.definition import Definition
+
+T = TypeVar("T")
+
+
+class _Share(click.ParamType[Any]):
+    name = "share"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", str(value))
+        if not found or not 0 < float(found[1]) <= 100:
+            self.fail(f"{value!r} is not a share: write 2% or 0.5%", param, ctx)
+        return float(found[1]) / 100
+
+
+class _Part(click.ParamType[Any]):
+    name = "part"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        found = re.fullmatch(r"(\d+)/(\d+)", str(value))
+        if not found or not 1 <= int(found[1]) <= int(found[2]):
+            self.fail(f"{value!r} is not a part: write 3/30 for the third of thirty", param, ctx)
+        return int(found[1]), int(found[2])
+
 
 @click.command(short_help=cli.COMMANDS["verify"])
 @click.argument("pipeline", metavar="PIPELINE", type=click.Path(dir_okay=False))
 @click.option("--from", "from_", metavar="TIME", help='Start here instead: a date, a time, or an age such as "30d".')
 @click.option("--to", metavar="TIME", help="End here instead.")
+@click.option(
+    "--quick", is_flag=True, help="Compare the sinks with the ledger's digests; read the source only where these say nothing."
+)
+@click.option(
+    "--sample", metavar="SHARE", type=_Share(), help="Compare a share of the windows of each series, such as 2%; others each day."
+)
+@click.option("--part", metavar="K/N", type=_Part(), help="Compare part K of N of the series: 3/30 for the third of thirty nights.")
+@click.option("--repair", is_flag=True, help="Deliver the windows that differ again, then compare them once more.")
+@click.option(
+    "--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write every difference: .jsonl or .csv."
+)
+@click.option(
+    "--receipt",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write what was compared, and the digest of it.",
+)
+@click.option(
+    "--check-receipt",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help="Say whether the sinks still hold what a receipt says; compares nothing else.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def command(pipeline: str, from_: Any, to: Any, as_json: bool) -> int:
+def command(pipeline: str, from_: Any, to: Any, check_receipt: Path | None, as_json: bool, **options: Any) -> int:
     """Compare, series by series and value by value, what should have arrived in the sinks of PIPELINE with what is there.
 
     Ends with 0 if all of it is the same, else with 1, and prints what differs: missing, extra and different datapoints.
+
+    \b
+    Examples:
+      esmond-etl verify mirror.toml --quick
+      esmond-etl verify mirror.toml --part 3/30 --output differences.jsonl
+      esmond-etl verify mirror.toml --repair --receipt receipt.json
     """
-    from esmond_etl.engine.delivery import Delivery
-    from esmond_etl.engine.ledger import Ledger
-    from esmond_etl.engine.stream import Stream
-    from esmond_etl.engine.verify import verify
     from esmond_etl.pipeline import file as config
 
     loaded = config.load(pipeline)
-    interval = loaded.wanted(int(time.time()), from_, to)
+    if check_receipt:
+        from esmond_etl.cli import receipts
+
+        with _opened(loaded) as (delivery, _):
+            return receipts.check(delivery, check_receipt, as_json)
+    options["output"] = _format(options["output"])
+    verification = _Verification(loaded, loaded.wanted(int(time.time()), from_, to), **options)
+    verification.go()
+    verification.report(as_json)
+    return cli.INCOMPLETE if verification.differing else cli.DONE
+
+
+def _format(path: Path | None) -> Path | None:
+    if path is not None and path.suffix not in (".jsonl", ".csv"):
+        raise click.UsageError(f"--output {path}: the name must end with .jsonl or .csv")
+    return path
+
+
+@contextmanager
+def _opened(definition: Definition) -> Iterator[tuple[Delivery, Ledger]]:
+    """A pipeline's delivery and ledger, open while the context lasts; the ledger is only read."""
+    from esmond_etl.engine.delivery import Delivery
+    from esmond_etl.engine.ledger import Ledger
+    from esmond_etl.engine.stream import Stream
+
     with (
-        Stream(loaded) as stream,
-        closing(Ledger.to_read(loaded.ledger_path)) as ledger,
+        Stream(definition) as stream,
+        closing(Ledger.to_read(definition.ledger_path)) as ledger,
         Delivery(stream, ledger) as delivery,
     ):
-        former = ledger.former()
-        series = list(stream.series(interval))
-        results = list(_watched(verify(delivery, series, interval), len(series) * len(loaded.sinks), loaded.name))
-    differing = [each for each in results if not each.same]
-    equal = sum(each.equal for each in results)
-    if as_json:
-        show.as_json(
-            {"pipeline": loaded.name, "series": len(series), "equal": equal, "differing": [_facts(each) for each in differing]}
-            | {"former": {str(each): ", ".join(map(str, intervals)) for each, intervals in former.items()}}
-        )
-    else:
+        yield delivery, ledger
+
+
+@dataclass
+class _Verification:
+    """One verification of a pipeline: what is compared, and what came of it."""
+
+    definition: Definition
+    interval: Interval
+    quick: bool
+    sample: float | None
+    part: tuple[int, int] | None
+    repair: bool
+    output: Path | None
+    receipt: Path | None
+    series: list[Series] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+    results: list[Compared] = field(default_factory=list)
+    equal: int = 0  #: datapoints
+    by_digest: int = 0  #: windows
+    former: dict[Any, Any] = field(default_factory=dict)
+    repaired: int = 0  #: windows
+
+    @property
+    def differing(self) -> list[Compared]:
+        """The series that are not the same in a sink."""
+        return [each for each in self.results if not each.same]
+
+    def go(self) -> None:
+        """Compare; repair what differs, if that is wanted; then write the receipt."""
+        from esmond_etl.cli import receipts
+        from esmond_etl.engine.repair import damaged, repair
+
+        with receipts.differences(self.output) as told:
+            with _opened(self.definition) as (delivery, ledger):
+                self.former = ledger.former()
+                self.series = list(delivery.stream.series(self.interval))
+                self.pieces = self._pieces()
+                self._compare(delivery, ledger, told)
+            broken = damaged(self.differing, self.series, self.definition.settings.window) if self.repair else []
+            if broken:
+                with show.watching(self.definition.name) as observer:
+                    repair(self.definition, broken, observer)
+                self._compare_again(broken, told)
+        if self.receipt:
+            with _opened(self.definition) as (delivery, _):
+                receipts.write(self.receipt, delivery, self.pieces, self.facts())
+
+    def _pieces(self) -> list[Piece]:
+        from esmond_etl.engine import proof
+        from esmond_etl.engine.verify import Piece
+        from esmond_etl.model.interval import IntervalSet
+
+        chosen = list(proof.parted(self.series, *self.part)) if self.part else self.series
+        if self.sample is None:
+            return [Piece(each, IntervalSet.of([self.interval])) for each in chosen]
+        today = f"{datetime.now(UTC):%Y-%m-%d}"
+        return list(proof.sampled(chosen, self.interval, self.definition.settings.window, self.sample, today))
+
+    def _compare(self, delivery: Delivery, ledger: Ledger, told: Any) -> None:
+        from esmond_etl.engine.verify import verify
+
+        pieces = self._not_proven(delivery, ledger) if self.quick else self.pieces
+        total = len(pieces) * len(self.definition.sinks)
+        self.results += _watched(verify(delivery, ledger, pieces, told), total, self.definition.name)
+        self.equal += sum(each.equal for each in self.results)
+
+    def _not_proven(self, delivery: Delivery, ledger: Ledger) -> list[Piece]:
+        """What digests do not show to be the same: it is left to be compared with the source."""
+        from esmond_etl.engine import proof
+        from esmond_etl.engine.verify import Compared, Piece
+        from esmond_etl.model.interval import IntervalSet
+
+        left: dict[Series, IntervalSet] = {}
+        total = len(self.pieces) * len(self.definition.sinks)
+        for each in _watched(proof.quick(delivery, ledger, self.pieces), total, self.definition.name):
+            self.by_digest += each.windows - each.differing
+            self.equal += each.held.number if not each.differing else 0
+            if each.error:
+                self.results.append(Compared(each.series.id, each.sink, error=each.error))
+            elif each.open:
+                left[each.series] = left.get(each.series, IntervalSet()).union(IntervalSet.of(sorted(each.open)))
+        return [Piece(series, intervals) for series, intervals in left.items()]
+
+    def _compare_again(self, broken: list[Piece], told: Any) -> None:
+        from esmond_etl.engine.verify import verify
+
+        ids = {piece.series.id for piece in broken}
+        self.results = [each for each in self.results if each.series not in ids]
+        self.repaired = sum(len(list(piece.intervals)) for piece in broken)
+        with _opened(self.definition) as (delivery, ledger):
+            self.results += verify(delivery, ledger, broken, told)
+
+    def facts(self) -> dict[str, Any]:
+        """What was compared, and what came of it, as plain data."""
+        depth = "quick" if self.quick else "full"
+        scope = {"sample": self.sample, "part": "/".join(map(str, self.part)) if self.part else None}
+        return {
+            "pipeline": self.definition.name,
+            "from": self.interval.start,
+            "to": self.interval.end,
+            "depth": depth,
+            **{name: value for name, value in scope.items() if value is not None},
+            "series": len({piece.series for piece in self.pieces}),
+            "equal": self.equal,
+            "windows_by_digest": self.by_digest,
+            "repaired": self.repaired,
+            "differing": [_facts(each) for each in self.differing],
+            "former": {str(each): ", ".join(map(str, intervals)) for each, intervals in self.former.items()},
+        }
+
+    def report(self, as_json: bool) -> None:
+        """Print it."""
+        if as_json:
+            show.as_json(self.facts())
+            return
+        name, differing = self.definition.name, self.differing
         _print(differing)
+        if self.repaired:
+            print(f"{name}: {self.repaired:,} windows were delivered again")
         verdict = "all the same" if not differing else f"{len(differing):,} series differ"
-        print(f"{loaded.name}: {len(series):,} series, {equal:,} datapoints the same, {interval}: {verdict}")
-        if former:
+        how = f"{self.by_digest:,} windows by digest, " if self.quick else ""
+        compared = len({piece.series for piece in self.pieces})
+        print(f"{name}: {compared:,} series, {how}{self.equal:,} datapoints the same, {self.interval}: {verdict}")
+        if self.former:
             print(
-                f"{loaded.name}: {len(former):,} series hold datapoints that were delivered before the pipeline changed: see status"
+                f"{name}: {len(self.former):,} series hold datapoints that were delivered before the pipeline changed: see status"
             )
-    return cli.INCOMPLETE if differing else cli.DONE
 
 
 #: What to do about numbers that an archive has added up.
@@ -64,9 +258,7 @@ _MULTIPLES = (
 )
 
 
-def _watched(results: Any, total: int, name: str) -> Any:
-    import sys
-
+def _watched(results: Iterable[T], total: int, name: str) -> Iterator[T]:
     if not sys.stderr.isatty():
         yield from results
         return
@@ -76,22 +268,24 @@ def _watched(results: Any, total: int, name: str) -> Any:
     yield from track(results, f"{name}: comparing", total, console=Console(stderr=True))
 
 
-def _facts(each: Any) -> dict[str, Any]:
+def _facts(each: Compared) -> dict[str, Any]:
     first = [difference._asdict() for difference in each.first]
-    return {**vars(each), "series": str(each.series), "first": first}
+    counts = {name: getattr(each, name) for name in ("equal", "missing", "extra", "different", "multiples", "rejected", "error")}
+    return {"series": str(each.series), "sink": each.sink, **counts, "first": first}
 
 
-def _print(differing: list[Any]) -> None:
+def _print(differing: list[Compared]) -> None:
     from esmond_etl.model.interval import moment
 
     for each in differing:
         counts = ", ".join(f"{getattr(each, kind):,} {kind}" for kind in ("missing", "extra", "different") if getattr(each, kind))
-        print(f"{each.series} in {each.sink}: {'; '.join(filter(None, (counts, each.error)))}")
+        known = f" ({each.rejected:,} of the missing ones are known rejects: see rejects)" if each.rejected else ""
+        print(f"{each.series} in {each.sink}: {'; '.join(filter(None, (counts + known, each.error)))}")
         if each.multiples:
             print(show.filled(_MULTIPLES.format(count=each.multiples), 80))
-        rows = [(f.kind, f.ts, moment(f.ts), _short(f.source), _short(f.sink)) for f in each.first]
+        rows = [(f.kind, str(f.ts), moment(f.ts), _short(f.source), _short(f.sink)) for f in each.first]
         if rows:
-            show.table(("", "ts", "time", "source", "sink"), [(kind, str(ts), *rest) for kind, ts, *rest in rows])
+            show.table(("", "ts", "time", "source", "sink"), rows)
 
 
 def _short(value: Any) -> str:

@@ -13,6 +13,7 @@ from esmond_etl.engine.plan import BYTES
 from esmond_etl.engine.stream import Stream
 from esmond_etl.model import profile
 from esmond_etl.model.batch import Batch
+from esmond_etl.model.digest import Digester, Window
 from esmond_etl.model.errors import StoppedError, described
 from esmond_etl.model.series import Series, SeriesId
 from esmond_etl.plugin.sink import Load, Receipt, Reject, Sink, Task
@@ -37,6 +38,7 @@ class Outcome:
     failures: dict[SeriesId, str] = field(default_factory=dict)
     receipts: list[Receipt] = field(default_factory=list)  #: one a sink; empty if the task was not committed
     faults: list[Reject] = field(default_factory=list)  #: datapoints of the source that are not valid, and were left out
+    digests: dict[SeriesId, list[Window]] = field(default_factory=dict)  #: of what the sinks were given of `done`
     read: int = 0  #: datapoints
     size: int = 0  #: bytes of columns
     left: tuple[Series, ...] = ()  #: not delivered, as there was too much of them: smaller tasks must do that
@@ -54,6 +56,7 @@ class _Moved:
     read: int = 0
     size: int = 0
     faults: list[Reject] = field(default_factory=list)
+    digests: list[Window] = field(default_factory=list)
     error: str = ""
     of_sink: bool = False
     touched: bool = False  #: something of it has been written
@@ -168,6 +171,7 @@ class Delivery:
         outcome.left = tuple(each.series for each in moved if each.left)
         outcome.done += [each.series.id for each in moved if not (each.error or each.left)]
         outcome.faults = [fault for each in moved if not (each.error or each.left) for fault in each.faults]
+        outcome.digests = {each.series.id: each.digests for each in moved if not (each.error or each.left)}
         outcome.read, outcome.size = sum(each.read for each in moved), sum(each.size for each in moved)
         return True
 
@@ -211,6 +215,7 @@ class Delivery:
             attempt.size += batch.points.nbytes
 
         batches = self.stream.read(series, attempt.task.interval, tally)
+        digester = Digester(attempt.task.window)
         while not (self.stop.is_set() or attempt.too_large):
             try:
                 batch = next(batches, None)
@@ -220,6 +225,8 @@ class Delivery:
             try:
                 moved.touched = True
                 self._write(attempt, series, batch)
+                with profile.part("digest"):
+                    moved.digests += digester.end() if batch is None else digester.add(batch)
             except Exception as error:  # whatever a sink raises
                 moved.blame(error, of_sink=True)
                 break

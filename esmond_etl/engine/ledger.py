@@ -8,12 +8,13 @@ import os
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from esmond_etl.model.digest import Window
 from esmond_etl.model.errors import ConfigError, EsmondEtlError, LockedError
 from esmond_etl.model.interval import Interval, IntervalSet
 from esmond_etl.model.series import Metadata, SeriesId
@@ -35,10 +36,20 @@ create table if not exists rejected (
     sink text, metadata_key text, event_type text, summary text, ts integer, val text, reason text, at integer,
     primary key (sink, metadata_key, event_type, summary, ts, val)) without rowid;
 create table if not exists memory (sink text, name text, value text, primary key (sink, name)) without rowid;
+create table if not exists proven (
+    metadata_key text, event_type text, summary text, start integer, end integer,
+    primary key (metadata_key, event_type, summary, start)) without rowid;
+create table if not exists series (
+    id integer primary key, metadata_key text, event_type text, summary text, unique (metadata_key, event_type, summary));
+create table if not exists digest (
+    series integer, start integer, number integer, digest blob, primary key (series, start)) without rowid;
 create table if not exists run (started integer, ended integer, result text);
 """
 
-_VERSION = "1"
+_VERSION = "2"
+
+#: Versions whose tables are a part of ours.
+_OLDER = frozenset({"1"})
 
 
 class Failure(NamedTuple):
@@ -79,7 +90,7 @@ class Ledger:
             version = self.about("version") or _VERSION
         except (sqlite3.Error, OSError) as error:
             raise ConfigError(f"{path}: cannot be used as a ledger: {error}{_remedy(error)}") from None
-        if version != _VERSION:
+        if version not in (_VERSION, *_OLDER):
             raise ConfigError(f"{path}: this ledger was written by another version of esmond-etl ({version})")
         self.set_about("version", _VERSION)
 
@@ -148,13 +159,18 @@ class Ledger:
         metadata: Iterable[Metadata] = (),
         rejected: Mapping[str, Iterable[Reject]] | None = None,
         failures: Mapping[SeriesId, str] | None = None,
+        digests: Mapping[SeriesId, Sequence[Window]] | None = None,
     ) -> None:
-        """Note in one transaction that every sink has taken `series` in `interval`, what was rejected, and what failed."""
+        """Note in one transaction that every sink has taken `series` in `interval`, what was rejected, and what failed.
+
+        `digests` are those of the windows that the sinks were given; without them, `series` have no datapoints there.
+        """
         now = _now()
         with self._transaction() as db:
             replaces = bool(db.execute("select 1 from former limit 1").fetchone())
             for each in series:
                 _merge(db, each, interval)
+                _prove(db, each, interval, (digests or {}).get(each, ()))
                 if replaces:
                     _cut(db, each, interval, "former")
                 db.execute(f"delete from failed where {_SERIES} and start < ? and end > ?", (*each, interval.end, interval.start))
@@ -215,6 +231,18 @@ class Ledger:
             for (event_type, summary), intervals in self.done(key).items():
                 yield SeriesId(key, event_type, summary), intervals
 
+    def proven(self, series: SeriesId) -> IntervalSet:
+        """The time in which the digests say all that the sinks were given of `series`."""
+        return IntervalSet.of(self._rows(f"select start, end from proven where {_SERIES}", *series))
+
+    def digests(self, series: SeriesId, interval: Interval) -> list[Window]:
+        """The digests of the windows of `series` that begin in `interval` and have datapoints, oldest first."""
+        query = (
+            f"select start, number, digest from digest where series = (select id from series where {_SERIES})"
+            " and start >= ? and start < ? order by start"
+        )
+        return [Window(*row) for row in self._rows(query, *series, *interval)]
+
     def failures(self) -> dict[SeriesId, Failure]:
         """The last error of each series that is not done."""
         rows = self._rows("select metadata_key, event_type, summary, start, end, message, at from failed")
@@ -270,6 +298,17 @@ def _merge(db: sqlite3.Connection, series: SeriesId, interval: Interval, table: 
         db.execute(f"delete from {table} where {touching}", bounds)
         interval = Interval(min(first, interval.start), max(last, interval.end))
     db.execute(f"insert into {table} values (?, ?, ?, ?, ?)", (*series, *interval))
+
+
+def _prove(db: sqlite3.Connection, series: SeriesId, interval: Interval, windows: Sequence[Window]) -> None:
+    _merge(db, series, interval, "proven")
+    known = db.execute(f"select id from series where {_SERIES}", series).fetchone()
+    if known is None:
+        if not windows:
+            return
+        known = (db.execute("insert into series values (null, ?, ?, ?)", series).lastrowid,)
+    db.execute("delete from digest where series = ? and start >= ? and start < ?", (*known, *interval))
+    db.executemany("insert into digest values (?, ?, ?, ?)", ((*known, *window) for window in windows))
 
 
 def _cut(db: sqlite3.Connection, series: SeriesId, interval: Interval | None, table: str = "done") -> int:

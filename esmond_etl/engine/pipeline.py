@@ -16,9 +16,9 @@ from esmond_etl.engine.ledger import Ledger
 from esmond_etl.engine.result import IncompleteError, Observer, Result, Unobserved
 from esmond_etl.engine.run import run
 from esmond_etl.engine.stream import Stream
-from esmond_etl.engine.verify import Compared, verify
+from esmond_etl.engine.verify import Compared, Piece, verify
 from esmond_etl.model.batch import DataPoint
-from esmond_etl.model.interval import Interval
+from esmond_etl.model.interval import Interval, IntervalSet
 from esmond_etl.model.series import Series
 from esmond_etl.pipeline import file
 from esmond_etl.pipeline.definition import Definition
@@ -109,7 +109,8 @@ class Pipeline:
             closing(Ledger.to_read(self.definition.ledger_path)) as ledger,
             Delivery(stream, ledger) as delivery,
         ):
-            return list(verify(delivery, stream.series(interval), interval))
+            pieces = [Piece(each, IntervalSet.of([interval])) for each in stream.series(interval)]
+            return list(verify(delivery, ledger, pieces))
 
 
 def load(path: str | Path) -> Pipeline:

@@ -224,7 +224,7 @@ class _Run:
         rejected["source"] = outcome.faults
         metadata = {each.metadata.key: each.metadata for each in task.series}
         with profile.part("ledger"):
-            self.ledger.record(outcome.done, task.interval, metadata.values(), rejected, outcome.failures)
+            self.ledger.record(outcome.done, task.interval, metadata.values(), rejected, outcome.failures, outcome.digests)
         self.failed_in_a_row = self.failed_in_a_row + 1 if outcome.sink_failed else 0
         self._add(outcome)
 

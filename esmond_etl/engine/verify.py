@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,11 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esmond_etl.engine.delivery import Delivery
+from esmond_etl.engine.ledger import Ledger
 from esmond_etl.engine.stream import Stream
 from esmond_etl.model.batch import TS, Batch
 from esmond_etl.model.equality import same_value
 from esmond_etl.model.errors import described
-from esmond_etl.model.interval import Interval
+from esmond_etl.model.interval import IntervalSet
 from esmond_etl.model.series import Series, SeriesId
 from esmond_etl.plugin.sink import Sink
 
@@ -48,7 +49,11 @@ class Compared:
     different: int = 0
     multiples: int = 0  #: of the different ones, numbers that are twice, three times ... what they should be
     first: list[Difference] = field(default_factory=list)
+    rejected: int = 0  #: of the missing ones, datapoints that the ledger knows the sink to have rejected
     error: str = ""  #: why it could not be compared to its end
+    moments: set[int] = field(default_factory=set)  #: Unix times of all that differs
+    known: frozenset[int] = frozenset()  #: moments of rejected datapoints
+    told: Callable[[Compared, Difference], None] = lambda _, __: None  #: is told of every difference
 
     @property
     def same(self) -> bool:
@@ -59,6 +64,9 @@ class Compared:
         """Count a difference, and keep it if it is one of the first."""
         setattr(self, difference.kind, getattr(self, difference.kind) + 1)
         self.multiples += _is_multiple(difference)
+        self.rejected += difference.kind == "missing" and difference.ts in self.known
+        self.moments.add(difference.ts)
+        self.told(self, difference)
         if len(self.first) < SHOWN:
             self.first.append(difference)
 
@@ -70,21 +78,48 @@ def _is_multiple(difference: Difference) -> bool:
     return are_numbers and source != 0 and sink / source >= 2 and float(sink / source).is_integer()
 
 
-def verify(delivery: Delivery, series: Iterable[Series], interval: Interval) -> Iterator[Compared]:
-    """How each of `series` compares in `interval` with each sink, in the order given."""
+#: What is told of every difference.
+Told = Callable[[Compared, Difference], None]
+
+
+class Piece(NamedTuple):
+    """A series, and the time in which it is compared."""
+
+    series: Series
+    intervals: IntervalSet
+
+
+def verify(delivery: Delivery, ledger: Ledger, pieces: Iterable[Piece], told: Told | None = None) -> Iterator[Compared]:
+    """How each of `pieces` compares with each sink, in the order given; `told` hears of every difference, from several threads."""
     definition = delivery.definition
-    pairs = [(label, sink, each) for each in series for label, sink in zip(definition.labels, definition.sinks, strict=True)]
+    rejected = known_rejects(ledger)
+    pairs = [(label, sink, each) for each in pieces for label, sink in zip(definition.labels, definition.sinks, strict=True)]
+
+    def compared(pair: tuple[str, Sink, Piece]) -> Compared:
+        label, sink, piece = pair
+        result = Compared(piece.series.id, label, known=rejected.get((label, piece.series.id), frozenset()))
+        if told:
+            result.told = told
+        return _compare(delivery.stream, sink, piece, result)
+
     with ThreadPoolExecutor(definition.settings.parallel, "verify") as pool:
-        yield from pool.map(lambda pair: _compare(delivery.stream, pair[0], pair[1], pair[2], interval), pairs)
+        yield from pool.map(compared, pairs)
 
 
-def _compare(stream: Stream, label: str, sink: Sink, series: Series, interval: Interval) -> Compared:
-    result = Compared(series.id, label)
-    target = stream.becomes(series)
+def known_rejects(ledger: Ledger) -> dict[tuple[str, SeriesId], frozenset[int]]:
+    """Label of a sink, and a series -> the moments of the datapoints that the ledger knows to be rejected there."""
+    found: dict[tuple[str, SeriesId], set[int]] = defaultdict(set)
+    for each in ledger.rejected():
+        found[each.sink, each.series].add(each.ts)
+    return {place: frozenset(moments) for place, moments in found.items()}
+
+
+def _compare(stream: Stream, sink: Sink, piece: Piece, result: Compared) -> Compared:
+    target = stream.becomes(piece.series)
     try:
-        if target is None:
-            return result
-        compare(map(sink.shows, stream.read(series, interval)), sink.read(target, interval), result)
+        for interval in piece.intervals if target is not None else ():
+            assert target is not None
+            compare(map(sink.shows, stream.read(piece.series, interval)), sink.read(target, interval), result)
     except Exception as error:  # whatever source, transforms and sink raise
         result.error = described(error)
     return result

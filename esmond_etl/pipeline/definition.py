@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from esmond_etl.model.errors import ConfigError
 from esmond_etl.model.interval import Interval, ceil, floor, parse_moment
@@ -14,6 +15,7 @@ from esmond_etl.pipeline.settings import Settings
 from esmond_etl.pipeline.tests import Case
 from esmond_etl.plugin.sink import Sink
 from esmond_etl.plugin.source import Source
+from esmond_etl.plugin.stage import Stage
 from esmond_etl.plugin.transform import Transform
 
 
@@ -68,6 +70,16 @@ class Definition:
         return replace(self, settings=self.settings.model_copy(update={"lookback": lookback}))
 
     @property
+    def source_place(self) -> dict[str, Any]:
+        """The options that say where the source is."""
+        return _place(self.source)
+
+    @property
+    def sink_places(self) -> list[dict[str, Any]]:
+        """The options that say where each sink is."""
+        return [_place(sink) for sink in self.sinks]
+
+    @property
     def delivery(self) -> str:
         """A digest of what is delivered where: what one delivery has done does not count for another."""
         parts = [f"{self.settings.window}"]
@@ -76,3 +88,8 @@ class Definition:
         ]
         parts += sorted(f"{type(sink).__qualname__} {sink.model_dump_json(include=set(sink.place))}" for sink in self.sinks)
         return sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _place(stage: Stage) -> dict[str, Any]:
+    place: dict[str, Any] = stage.model_dump(mode="json", include=set(stage.place), exclude_none=True)
+    return {"type": type(stage).__name__, **place}

@@ -1,0 +1,136 @@
+"""Digests of datapoints: whether two places hold the same, without either of them being read again.
+
+docs/digest.md has the format, and a short script of its own that computes the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from esmond_etl.model.batch import NUMBER, TS, Batch
+from esmond_etl.model.interval import floor
+
+#: Goes into every digest: one of another version is another digest.
+VERSION: Final = 1
+SIZE: Final = 16  #: bytes
+_ALL: Final = 1 << (8 * SIZE)
+
+
+class Window(NamedTuple):
+    """The datapoints of one series in one window; a window without datapoints has none of these."""
+
+    start: int  #: Unix time
+    number: int  #: datapoints
+    digest: bytes
+
+
+class Digester:
+    """Takes the batches of one series, oldest first, and makes a digest of each window."""
+
+    def __init__(self, window: int) -> None:
+        """`window` is the length of a window, s."""
+        self._window = window
+        self._start: int | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._count, self._ts, self._val = 0, blake2b(digest_size=SIZE), blake2b(digest_size=SIZE)
+
+    def through(self, batches: Iterable[Batch], found: list[Window]) -> Iterator[Batch]:
+        """The same batches; the digests of their windows are in `found` once all have been taken."""
+        for batch in batches:
+            found += self.add(batch)
+            yield batch
+        found += self.end()
+
+    def add(self, batch: Batch) -> list[Window]:
+        """Take a batch; returns the windows that have ended."""
+        ended: list[Window] = []
+        points, first = batch.points, 0
+        moments = batch.moments
+        while first < len(moments):
+            start = floor(moments[first], self._window)
+            if start != self._start:
+                ended += self.end()
+                self._start = start
+            last = len(moments)
+            if moments[-1] >= start + self._window:
+                last = pc.index(pc.less(batch.ts, pa.scalar(start + self._window, TS)), False, first).as_py()
+            self._take(points.slice(first, last - first))
+            first = last
+        return ended
+
+    def _take(self, points: pa.RecordBatch) -> None:
+        self._count += len(points)
+        self._ts.update(_bytes(points.column(0).cast(pa.int64())))
+        val = points.column(1)
+        if pa.types.is_floating(val.type) or pa.types.is_integer(val.type):
+            self._val.update(_bytes(_plain(val)))
+        else:
+            self._val.update(canonical(val))
+
+    def end(self) -> list[Window]:
+        """The window that the last batch was in, if there was one."""
+        if self._start is None or not self._count:
+            return []
+        total = blake2b(b"esmond-etl %d %d %d " % (VERSION, self._start, self._count), digest_size=SIZE)
+        total.update(self._ts.digest())
+        total.update(self._val.digest())
+        found = Window(self._start, self._count, total.digest())
+        self._start = None
+        self._reset()
+        return [found]
+
+
+def _plain(val: pa.Array) -> pa.Array:
+    """Numbers as float64, with one zero, and with NaN for null."""
+    numbers = pc.add(val.cast(NUMBER), 0.0)
+    return pc.fill_null(numbers, float("nan")) if numbers.null_count else numbers
+
+
+def _bytes(column: pa.Array) -> memoryview:
+    """The items of a column of 8 bytes each, little endian, without a copy."""
+    buffer = column.buffers()[1]
+    return memoryview(buffer or b"")[column.offset * 8 : (column.offset + len(column)) * 8]
+
+
+_encode: Final = msgspec.json.Encoder(order="sorted").encode
+
+
+def canonical(val: pa.Array) -> bytes:
+    """Values as JSON texts with sorted keys and without blanks, each followed by a line feed; what is no JSON as it is."""
+    items = val.to_pylist()
+    if val.type != pa.string():
+        return b"".join([_encode(dict(each) if isinstance(each, list) else each) + b"\n" for each in items])
+    texts = ["null" if text is None else text for text in items]
+    try:
+        values = msgspec.json.decode("[" + ",".join(texts) + "]")
+    except msgspec.MsgspecError:
+        return b"".join([f"{text}\n".encode() for text in texts])
+    return b"".join([_encode(value) + b"\n" for value in values])
+
+
+def total(windows: Iterable[Window]) -> Window:
+    """What several windows of one series come to: their number of datapoints, and the sum of their digests (modulo 2**128)."""
+    count = value = 0
+    start = 0
+    for window in windows:
+        start = start or window.start
+        count += window.number
+        value = (value + int.from_bytes(window.digest, "little")) % _ALL
+    return Window(start, count, value.to_bytes(SIZE, "little"))
+
+
+def root(series: Iterable[tuple[str, Window]]) -> str:
+    """One digest of many series, as hexadecimal text; each comes with a line that says what it measures, whatever its key is.
+
+    A series without datapoints counts as one that is not there.
+    """
+    lines = sorted(f"{name}\t{whole.number}\t{whole.digest.hex()}\n" for name, whole in series if whole.number)
+    return blake2b("".join(lines).encode(), digest_size=SIZE).hexdigest()
