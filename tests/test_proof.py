@@ -28,6 +28,8 @@ from esmond_etl.engine.ledger import Ledger
 from esmond_etl.model.digest import Digester, Window, canonical, root, total
 from esmond_etl.testing.datapoints import series as made_up
 
+pytestmark = pytest.mark.slow
+
 DAY = 86400
 DOCS = Path(__file__).parents[1] / "docs" / "digest.md"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,13 @@ def _duration(_context: click.Context, _option: click.Parameter, text: str | Non
     return seconds
 
 
+def _shard(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    found = re.fullmatch(r"(\d+)/(\d+)", text or "1/1")
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise click.BadParameter(f"{text!r} is not a part: write 3/8 for the third of eight")
+    return (int(found[1]), int(found[2])) if text else None
+
+
 @click.command(short_help=cli.COMMANDS["run"])
 @click.argument("pipelines", metavar="PIPELINE...", nargs=-1, required=True, type=click.Path(dir_okay=False))
 @click.option("--from", "from_", metavar="TIME", help='Start here instead: a date, a time, or an age such as "30d".')
@@ -42,6 +50,12 @@ def _duration(_context: click.Context, _option: click.Parameter, text: str | Non
 )
 @click.option(
     "--processes", metavar="N", type=click.IntRange(1), default=2, show_default=True, help="How many, with --executor processes."
+)
+@click.option(
+    "--shard",
+    metavar="K/N",
+    callback=_shard,
+    help="Deliver part K of N of the series, with a ledger of its own: for batch systems.",
 )
 @click.option(
     "--every", metavar="TIME", callback=_duration, help='Go on until told to stop: a run every "15m", say, a line of JSON each.'
@@ -137,9 +151,12 @@ def _moved(
     recheck: int | None,
     executor: str,
     processes: int,
+    shard: tuple[int, int] | None,
 ) -> Result:
     from esmond_etl.engine.run import run
+    from esmond_etl.pipeline.definition import Shard
 
     pipeline = pipeline if recheck is None else pipeline.looking_back(recheck)
+    pipeline = pipeline if shard is None else pipeline.of_shard(Shard(*shard))
     with show.watching(pipeline.name, quiet) as watch:
         return run(pipeline, watch, stop, from_, to, reload, processes if executor == "processes" else 0, redeliver)

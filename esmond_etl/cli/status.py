@@ -55,7 +55,7 @@ def _facts(path: str) -> dict[str, Any]:
     from esmond_etl.pipeline import file as config
 
     pipeline = config.load(path)
-    ledger = Ledger.to_read(pipeline.ledger_path)
+    ledger = Ledger.of_all(pipeline.all_ledgers)
     try:
         wanted = pipeline.wanted(int(time.time()))
         rows = list(_series(ledger, wanted))

@@ -117,7 +117,7 @@ def _opened(definition: Definition) -> Iterator[tuple[Delivery, Ledger]]:
 
     with (
         Stream(definition) as stream,
-        closing(Ledger.to_read(definition.ledger_path)) as ledger,
+        closing(Ledger.of_all(definition.all_ledgers)) as ledger,
         Delivery(stream, ledger) as delivery,
     ):
         yield delivery, ledger

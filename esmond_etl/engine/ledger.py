@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,6 +79,7 @@ class Ledger:
         """Open the ledger in the file `path`, made if it is missing; raises ConfigError if that cannot be done."""
         self.path = path
         self._lock = threading.RLock()
+        self._others: list[Ledger] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _make_private(path)
@@ -99,6 +100,31 @@ class Ledger:
         """The ledger in the file `path`; an empty one in memory if there is none: no file is made."""
         return cls(path if path.exists() else Path(":memory:"))
 
+    @classmethod
+    def of_all(cls, paths: Sequence[Path]) -> Ledger:
+        """What several ledgers, of the shards of one pipeline, say together, in memory; the ledger itself if there is one alone."""
+        if len(paths) == 1:
+            return cls(paths[0])
+        together = cls(Path(":memory:"))
+        for path in paths:
+            together._add(path)
+        return together
+
+    def _add(self, path: Path) -> None:
+        """Take in all that another ledger says."""
+        with closing(Ledger(path)) as other:
+            for series, intervals in other.all_done():
+                for interval in intervals:
+                    _merge(self._db, series, interval)
+                for interval in other.proven(series):
+                    _prove(self._db, series, interval, other.digests(series, interval))
+            for table in ("former", "metadata", "failed", "rejected", "memory", "run"):
+                rows = other._rows(f"select * from {table}")
+                for row in rows:
+                    self._db.execute(f"insert or replace into {table} values ({', '.join('?' * len(row))})", row)
+            for name, value in other._rows("select name, value from about where name <> 'version'"):
+                self._db.execute("insert or replace into about values (?, ?)", (name, value))
+
     def _check(self) -> None:
         """Raises sqlite3.DatabaseError if the file is damaged: what it says must not be taken for the truth."""
         found = self._db.execute("pragma quick_check(1)").fetchone()[0]
@@ -106,7 +132,9 @@ class Ledger:
             raise sqlite3.DatabaseError(f"the file is damaged ({' '.join(found.split())})")
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and those of other shards."""
+        for other in self._others:
+            other.close()
         self._db.close()
 
     @contextmanager
@@ -144,8 +172,19 @@ class Ledger:
             with self._transaction() as db:
                 db.execute("insert or replace into about values (?, ?)", (name, value))
 
+    def beside(self, others: Iterable[Path]) -> None:
+        """From now on, what `others` (of other shards) say is done counts as done."""
+        self._others = [Ledger(path) for path in others if path.resolve() != self.path.resolve()]
+
     def done(self, metadata_key: str) -> dict[tuple[str, str], IntervalSet]:
         """What every sink has taken of the series under one metadata, by (event type, summary)."""
+        found = self._own_done(metadata_key)
+        for other in self._others:
+            for series, intervals in other.done(metadata_key).items():
+                found[series] = found.get(series, IntervalSet()).union(intervals)
+        return found
+
+    def _own_done(self, metadata_key: str) -> dict[tuple[str, str], IntervalSet]:
         found: dict[tuple[str, str], list[tuple[int, int]]] = {}
         query = "select event_type, summary, start, end from done where metadata_key = ? order by event_type, summary, start"
         for event_type, summary, start, end in self._rows(query, metadata_key):

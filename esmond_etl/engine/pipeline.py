@@ -91,7 +91,7 @@ class Pipeline:
     def plan(self, *, from_: object = None, to: object = None, reload: bool = False) -> Forecast:
         """What a run would read. Opens no sink and writes nothing."""
         now = int(time.time())
-        with Stream(self.definition) as stream, closing(Ledger.to_read(self.definition.ledger_path)) as ledger:
+        with Stream(self.definition) as stream, closing(Ledger.of_all(self.definition.all_ledgers)) as ledger:
             return forecast(stream, ledger, self.definition.wanted(now, from_, to), now, reload)
 
     def preview(
@@ -106,7 +106,7 @@ class Pipeline:
         interval = self.wanted(from_, to)
         with (
             Stream(self.definition) as stream,
-            closing(Ledger.to_read(self.definition.ledger_path)) as ledger,
+            closing(Ledger.of_all(self.definition.all_ledgers)) as ledger,
             Delivery(stream, ledger) as delivery,
         ):
             pieces = [Piece(each, IntervalSet.of([interval])) for each in stream.series(interval)]

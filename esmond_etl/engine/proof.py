@@ -16,8 +16,8 @@ from esmond_etl.model.digest import Digester, Window
 from esmond_etl.model.errors import described
 from esmond_etl.model.interval import Interval, IntervalSet, floor
 from esmond_etl.model.series import Series, SeriesId
+from esmond_etl.pipeline.definition import Shard
 from esmond_etl.plugin.sink import Sink
-
 
 NOTHING = Window(0, 0, bytes(digest.SIZE))
 
@@ -100,7 +100,7 @@ def sampled(series: Iterable[Series], interval: Interval, window: int, share: fl
 
 def parted(series: Iterable[Series], part: int, parts: int) -> Iterator[Series]:
     """The series of part `part` (from 1) of `parts`: the same in every run, and those of one metadata together."""
-    return (each for each in series if _drawn(each.metadata.key) % parts == part - 1)
+    return (each for each in series if Shard(part, parts).has(each.metadata.key))
 
 
 def _drawn(text: str) -> int:

@@ -62,6 +62,7 @@ def run(
         Delivery(stream, ledger, observer.waiting) as delivery,
     ):
         _own(definition, ledger)
+        ledger.beside(definition.all_ledgers)
         interval, note = changes.begin(definition, ledger, definition.wanted(now, from_, to), now, redeliver)
         result = Result(definition.name, interval, note=note)
         result.sinks = {label: Delivered() for label in definition.labels}

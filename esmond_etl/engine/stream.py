@@ -46,8 +46,10 @@ class Stream:
         self._opened.close()
 
     def series(self, interval: Interval) -> Iterator[Series]:
-        """The series that the source offers in `interval`; none if that is empty."""
-        return iter(self.source.series(interval) if interval.seconds else ())
+        """The series that the source offers in `interval`, of the pipeline's shard if it has one; none if `interval` is empty."""
+        shard = self.definition.shard
+        offered = self.source.series(interval) if interval.seconds else ()
+        return iter(offered if shard is None else (each for each in offered if shard.has(each.metadata.key)))
 
     def becomes(self, series: Series) -> Series | None:
         """The series that sinks receive the datapoints of `series` as; None if the transforms leave it out."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import re
 from dataclasses import dataclass, replace
-from hashlib import sha256
+from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from esmond_etl.model.errors import ConfigError
 from esmond_etl.model.interval import Interval, ceil, floor, parse_moment
@@ -17,6 +19,29 @@ from esmond_etl.plugin.sink import Sink
 from esmond_etl.plugin.source import Source
 from esmond_etl.plugin.stage import Stage
 from esmond_etl.plugin.transform import Transform
+
+SHARD: Final = re.compile(r"\.shard-\d+-of-\d+\.ledger$")
+
+
+class Shard(NamedTuple):
+    """A fixed part of the series of a pipeline: those of one metadata are in the same one."""
+
+    number: int  #: from 1
+    of: int
+
+    @property
+    def suffix(self) -> str:
+        """What tells its ledger from the others."""
+        return f".shard-{self.number}-of-{self.of}"
+
+    def has(self, metadata_key: str) -> bool:
+        """Whether the series under a metadata belong to it."""
+        return part_of(metadata_key, self.of) == self.number - 1
+
+
+def part_of(text: str, parts: int) -> int:
+    """Which of so many parts, from 0, a text belongs to: the same on every host."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") % parts
 
 
 @dataclass(frozen=True)
@@ -30,6 +55,7 @@ class Definition:
     sinks: tuple[Sink, ...]
     labels: tuple[str, ...]  #: what people call its sinks: "sink[0] (parquet)"
     tests: tuple[Case, ...] = ()  #: what its `[[test]]` tables say
+    shard: Shard | None = None  #: the part of the series that it is limited to; None: all of them
 
     @property
     def name(self) -> str:
@@ -48,7 +74,20 @@ class Definition:
         beside = Path(self.file).parent
         own = beside / self.settings.ledger if self.settings.ledger else None
         folder = own or Path(os.environ.get("ESMOND_ETL_LEDGER") or beside / ".esmond-etl")
-        return folder / f"{self.name}.ledger"
+        return folder / (f"{self.name}.ledger" if self.shard is None else f"{self.name}{self.shard.suffix}.ledger")
+
+    @property
+    def all_ledgers(self) -> list[Path]:
+        """The ledgers of the whole pipeline and of all its shards, as far as they are there."""
+        whole = replace(self, shard=None).ledger_path
+        shards = sorted(
+            each for each in whole.parent.glob(f"{glob.escape(self.name)}.shard-*-of-*.ledger") if SHARD.search(each.name)
+        )
+        return [whole, *shards] if whole.exists() else shards
+
+    def of_shard(self, shard: Shard) -> Definition:
+        """The same pipeline, limited to a part of its series."""
+        return replace(self, shard=shard)
 
     def wanted(self, now: int, from_: object = None, to: object = None) -> Interval:
         """The whole windows that it wants and that have ended, given that it is `now`; `from_` and `to` replace the file's own.
