@@ -80,6 +80,10 @@ if TYPE_CHECKING:
     from esmond_etl.model.traffic import (
         Traffic,
     )
+    from esmond_etl.plugin.executor import (
+        Connect,
+        Engine,
+    )
     from esmond_etl.plugin.hookspecs import (
         hookimpl,
     )
@@ -172,6 +176,10 @@ _HOMES = {
         "Summary",
     ),
     "model.traffic": ("Traffic",),
+    "plugin.executor": (
+        "Connect",
+        "Engine",
+    ),
     "plugin.hookspecs": ("hookimpl",),
     "plugin.sink": (
         "Features",
@@ -208,11 +216,13 @@ __all__ = [
     "Batch",
     "BatchTransform",
     "ConfigError",
+    "Connect",
     "ContentError",
     "Context",
     "DataPoint",
     "DataType",
     "Duration",
+    "Engine",
     "EsmondEtlError",
     "EventType",
     "Fault",

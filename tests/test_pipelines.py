@@ -26,6 +26,9 @@ VALUES = {
     "SOURCE_URL": "https://archive.example.net/",
     "TARGET_URL": "https://new-archive.example.net/",
     "INFLUXDB_URL": "https://influxdb.example.net:8086",
+    "OPENSEARCH_URL": "https://archive.example.net/opensearch",
+    "TESTPOINT_URL": "https://testpoint.example.net/opensearch",
+    "CENTRAL_URL": "https://archive.example.net/opensearch",
     "DATABASE_URL": "postgresql://perfsonar:pass@db.example.net/warehouse",
     "WAREHOUSE": "/data/perfsonar",
 }
@@ -42,7 +45,7 @@ def test_it_has_no_mistake_once_its_variables_are_set(file: Path, monkeypatch: p
     for name in variables(file):
         monkeypatch.setenv(name, VALUES.get(name, "anything"))
     pipeline, problems = config.inspect(file)
-    assert problems == []
+    assert [problem for problem in problems if not problem.warning] == []
     assert pipeline is not None
     assert pipeline.sinks
 

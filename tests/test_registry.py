@@ -358,7 +358,9 @@ def test_our_own_plugins_are_found_by_entry_point_and_have_no_problems() -> None
     assert {each.plugin for each in registry.found.values() if each.distribution.startswith("esmond-etl ")} == {
         "archive",
         "esmond",
+        "dask",
         "influxdb",
+        "opensearch",
         "parquet",
         "sql",
         "stdout",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -46,11 +47,14 @@ def _shard(_context: click.Context, _option: click.Parameter, text: str | None) 
 )
 @click.option("--recheck", metavar="TIME", callback=_duration, help='Look for late datapoints this far back, such as "90d".')
 @click.option(
-    "--executor", type=click.Choice(["threads", "processes"]), default="threads", show_default=True, help="Who moves the tasks."
+    "--executor",
+    metavar="NAME",
+    default="threads",
+    show_default=True,
+    help="How tasks run: in threads, in worker processes, or by an engine such as dask.",
 )
-@click.option(
-    "--processes", metavar="N", type=click.IntRange(1), default=2, show_default=True, help="How many, with --executor processes."
-)
+@click.option("--scheduler", metavar="ADDRESS", help="Where the engine's scheduler is, such as tcp://HOST:8786.")
+@click.option("--processes", metavar="N", type=click.IntRange(1), default=2, show_default=True, help="Number of worker processes.")
 @click.option(
     "--shard",
     metavar="K/N",
@@ -151,6 +155,7 @@ def _moved(
     recheck: int | None,
     executor: str,
     processes: int,
+    scheduler: str | None,
     shard: tuple[int, int] | None,
 ) -> Result:
     from esmond_etl.engine.run import run
@@ -159,4 +164,26 @@ def _moved(
     pipeline = pipeline if recheck is None else pipeline.looking_back(recheck)
     pipeline = pipeline if shard is None else pipeline.of_shard(Shard(*shard))
     with show.watching(pipeline.name, quiet) as watch:
-        return run(pipeline, watch, stop, from_, to, reload, processes if executor == "processes" else 0, redeliver)
+        return run(
+            pipeline,
+            watch,
+            stop,
+            from_,
+            to,
+            reload,
+            processes if executor == "processes" else 0,
+            redeliver,
+            _engine(executor, scheduler),
+        )
+
+
+def _engine(name: str, scheduler: str | None) -> Any:
+    """What connects to the engine of that name; None for threads and processes."""
+    if name in ("threads", "processes"):
+        return None
+    from esmond_etl.plugin.registry import installed
+
+    known = installed("executor").of("executor")
+    if name not in known:
+        raise click.UsageError(f"--executor {name}: known are threads, processes, {', '.join(sorted(known))}")
+    return partial(known[name], scheduler)

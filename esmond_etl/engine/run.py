@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from esmond_etl.engine import changes, plan
+from esmond_etl.engine import changes, plan, remote
 from esmond_etl.engine import ledger as ledgers
 from esmond_etl.engine.changes import Redeliver
 from esmond_etl.engine.delivery import Delivery, Outcome
@@ -20,10 +21,11 @@ from esmond_etl.engine.ledger import Ledger
 from esmond_etl.engine.result import Delivered, Observer, Result
 from esmond_etl.engine.stream import Stream
 from esmond_etl.model import profile
-from esmond_etl.model.errors import ConfigError
+from esmond_etl.model.errors import ConfigError, EsmondEtlError, described
 from esmond_etl.model.interval import Interval, IntervalSet, floor
 from esmond_etl.model.series import Series, SeriesId
 from esmond_etl.pipeline.definition import Definition
+from esmond_etl.plugin.executor import Engine
 from esmond_etl.plugin.sink import Task
 
 #: A series that has failed in so many tasks is left to the next run.
@@ -45,11 +47,13 @@ def run(
     again: bool = False,
     processes: int = 0,
     redeliver: Redeliver | None = None,
+    connect: Callable[[], AbstractContextManager[Engine]] | None = None,
 ) -> Result:
     """Move what has not been moved, and say how it went.
 
     `from_` and `to` replace the pipeline's own; with `again`, what is done already is delivered again. With `processes`, as many
-    processes share the tasks. `redeliver` says what to do with what a former definition delivered.
+    processes share the tasks; with `connect`, the workers of a cluster. `redeliver` says what to do with what a former definition
+    delivered.
 
     Raises LockedError if another run of the pipeline is under way, and EsmondEtlError if a stage cannot be opened or the source
     cannot be listed.
@@ -66,7 +70,7 @@ def run(
         interval, note = changes.begin(definition, ledger, definition.wanted(now, from_, to), now, redeliver)
         result = Result(definition.name, interval, note=note)
         result.sinks = {label: Delivered() for label in definition.labels}
-        with _executor(delivery, processes) as (executor, deliver):
+        with _executor(delivery, processes, connect) as (executor, deliver, processes):
             listed = _Listing(delivery, observer, result).series()
             _Run(delivery, ledger, observer, result, executor, deliver, processes).go(listed, now, again)
         result.seconds = time.time() - now
@@ -120,16 +124,47 @@ class _Listing:
 
 
 @contextmanager
-def _executor(delivery: Delivery, processes: int) -> Iterator[tuple[Executor, Any]]:
+def _executor(
+    delivery: Delivery, processes: int, connect: Callable[[], AbstractContextManager[Engine]] | None
+) -> Iterator[tuple[Executor, Any, int]]:
+    """What runs tasks, the function that delivers one, and how many share them beside this process."""
     definition = delivery.definition
+    if connect is not None:
+        with connect() as engine, _passing_on(delivery.stop, engine.stop):
+            job = remote.job(definition, engine.workers, engine.stopped)
+            yield engine.executor, partial(remote.deliver, job), engine.workers
+        return
     if not processes:
         with ThreadPoolExecutor(definition.settings.parallel, "task") as executor:
-            yield executor, delivery.deliver
+            yield executor, delivery.deliver, 0
         return
     from esmond_etl.engine import processes as workers
 
     with workers.executor(definition, processes, delivery.stop) as executor:
-        yield executor, workers.deliver
+        yield executor, workers.deliver, processes
+
+
+@contextmanager
+def _passing_on(stop: threading.Event, tell: Callable[[], None]) -> Iterator[None]:
+    """Tell others to stop when this process has been told."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_OFTEN):
+            if stop.is_set():
+                with suppress(Exception):  # whatever an engine raises that is gone
+                    tell()
+                return
+
+    threading.Thread(target=watch, name="stop", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+#: How often it is looked whether the run has been told to stop, s.
+_OFTEN: Final = 0.2
 
 
 @dataclass
@@ -210,7 +245,7 @@ class _Run:
         """Wait until a task has ended, and record it: first comes the sinks' commit, then this."""
         for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
             task = in_flight.pop(future)
-            outcome = future.result()
+            outcome = _outcome(future, task)
             if outcome.left:
                 self.cut.extend(plan.rest(task, outcome.left, self.pace))
             self._record(task, outcome)
@@ -252,3 +287,14 @@ class _Run:
         result.profile = dict(sorted(total.items(), key=lambda item: -item[1]))
         result.requests = sum(requests for requests, _ in self.traffic.values())
         result.received = sum(received for _, received in self.traffic.values())
+
+
+def _outcome(future: Future[Outcome], task: Task) -> Outcome:
+    """What became of a task; if its worker, or the way to it, was lost, it has failed. Raises what keeps all workers from working."""
+    try:
+        return future.result()
+    except EsmondEtlError:
+        raise
+    except Exception as error:  # whatever an engine raises
+        reason = f"the worker was lost: {described(error)}"
+        return Outcome(task, failures={series.id: reason for series in task.series}, sink_failed=reason)

@@ -39,6 +39,17 @@ def load(path: str | Path) -> Definition:
     return pipeline
 
 
+def load_text(text: str, path: str) -> Definition:
+    """The pipeline in `text`, as if it stood in the file `path`; raises ConfigError with all that is wrong, a line each."""
+    reader = _Reader(path, None)
+    reader.text = text
+    definition = reader._pipeline(tomllib.loads(text))
+    errors = [problem for problem in reader._problems() if not problem.warning]
+    if definition is None or errors:
+        raise ConfigError("\n".join(str(problem) for problem in errors))
+    return definition
+
+
 def inspect(path: str | Path, registry: Registry | None = None) -> tuple[Definition | None, list[Problem]]:
     """The pipeline in the file `path` (None if it cannot be made) and all that is wrong with the file, in the file's order."""
     return _Reader(str(path), registry).read()

@@ -11,6 +11,7 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
+    from esmond_etl.plugin.executor import Connect
     from esmond_etl.plugin.sink import Sink
     from esmond_etl.plugin.source import Source
     from esmond_etl.plugin.transform import Transform
@@ -34,6 +35,12 @@ def esmond_etl_transforms() -> "dict[str, type[Transform]]":
 @hookspec
 def esmond_etl_sinks() -> "dict[str, type[Sink]]":
     """Sinks by the names that pipelines know them by: `[[sink]] type = NAME`."""
+    return {}
+
+
+@hookspec
+def esmond_etl_executors() -> "dict[str, Connect]":
+    """Engines that deliver tasks on other machines, by the names that `esmond-etl run --executor` knows them by."""
     return {}
 
 

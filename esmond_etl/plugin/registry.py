@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 GROUP: Final = "esmond_etl"
 OURS: Final = "esmond-etl"
 
-Kind = Literal["source", "transform", "sink", "command"]
-KINDS: Final[tuple[Kind, ...]] = ("source", "transform", "sink", "command")
+Kind = Literal["source", "transform", "sink", "executor", "command"]
+KINDS: Final[tuple[Kind, ...]] = ("source", "transform", "sink", "executor", "command")
 
 _HOOKS: Final[dict[str, Kind]] = {f"esmond_etl_{kind}s": kind for kind in KINDS}
 
@@ -187,6 +187,8 @@ def _fault(kind: Kind, name: object, thing: object) -> str | None:
         if name in COMMANDS:
             return "the name is taken by a command of esmond-etl itself: choose another"
         return None if isinstance(thing, click.Command) else f"{thing!r} is no click command"
+    if kind == "executor":
+        return None if callable(thing) else f"{thing!r} cannot be called: an executor is a function that connects"
     # pydantic and pyarrow are not for those who look for commands alone
     base = getattr(import_module(f"esmond_etl.plugin.{kind}"), kind.capitalize())
     if not (isinstance(thing, type) and issubclass(thing, base)):

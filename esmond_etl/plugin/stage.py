@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
@@ -72,6 +72,10 @@ class Stage(BaseModel):
 
     def close(self) -> None:
         """Let go of what `open` took."""
+
+    def share(self, parts: int) -> Self:
+        """The same stage for one of `parts` workers that are open at once: with its part of a limit that holds for all of them."""
+        return self
 
     @property
     def traffic(self) -> Traffic:

@@ -1,6 +1,6 @@
 """The options that say which archive, and how to talk to it: the same for the source and the sink."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
@@ -62,6 +62,10 @@ class Connection(Stage):
             rate=self.rate,
             stop=context.stop,
         )
+
+    def share(self, parts: int) -> Self:
+        """The same with a part of the rate."""
+        return self.model_copy(update={"rate": self.rate / parts}) if self.rate else self
 
     def close(self) -> None:
         """Close the connections."""

@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, PrivateAttr
 
-from esmond_etl import Batch, Context, Interval, Load, Series, Sink, SinkError, Task
+from esmond_etl import Batch, Context, Features, Interval, Load, Series, Sink, SinkError, Task
 from esmond_etl_parquet import columns, files, reading
 from esmond_etl_parquet.columns import Kind
 from esmond_etl_parquet.files import Shelf
@@ -48,6 +48,9 @@ class ParquetSink(Sink):
         "delays",
         description="as maps, with a list of delays in milliseconds beside them; as maps alone; or as JSON text, byte for byte",
     )
+    shared_disk: bool = Field(
+        False, description="whether all hosts see the folder under this path: then workers on several may write to it"
+    )
     lists: bool = Field(True, description="whether packet traces and subintervals have typed lists beside their JSON text")
 
     _tree: Tree = PrivateAttr()
@@ -61,6 +64,11 @@ class ParquetSink(Sink):
             self._tree = Tree(self.path)
             self._tree.open()
         self._groups, self._kinds, self._lock = files.Groups(self._tree), {}, threading.Lock()
+
+    @property
+    def features(self) -> Features:
+        """Several hosts may write to an object store, and to a disk that they share."""
+        return Features(several_hosts=self.shared_disk or "://" in self.path)
 
     def reach(self, context: Context) -> None:
         """See whether the folder, or the nearest above it that is there, can be written to, or the object store be listed."""

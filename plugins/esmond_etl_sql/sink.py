@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 import pyarrow as pa
 from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
-from esmond_etl import NUMBER, TS, Batch, Context, Duration, Interval, Load, Series, Sink, SinkError, Task, Traffic
+from esmond_etl import NUMBER, TS, Batch, Context, Duration, Features, Interval, Load, Series, Sink, SinkError, Task, Traffic
 from esmond_etl_sql import tables, urls
 from esmond_etl_sql.database import Database, Session
 from esmond_etl_sql.dialects import POSTGRESQL
@@ -100,6 +100,11 @@ class SQLSink(Sink):
         except BaseException:
             self._database.close()
             raise
+
+    @property
+    def features(self) -> Features:
+        """Several hosts may write to PostgreSQL; a file belongs to one."""
+        return Features(several_hosts=self.url.startswith("postgresql:"))
 
     def reach(self, context: Context) -> None:
         """Connect, and make the tables that are missing in a transaction that is undone; makes no file."""

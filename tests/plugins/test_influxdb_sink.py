@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from typing import Any
 
 import pyarrow as pa
@@ -214,7 +215,7 @@ def test_a_line_that_is_too_large_by_itself_is_rejected(serve: Serve, answer: An
     batch = Batch.from_points(series, [(1, "x"), (2, "y" * 1000)])
     server = serve(lambda asked: answer(413 if len(asked.body) > 500 else 204))
     assert delivered(opened(server.url), batch) == Receipt(
-        written=1, rejected=(Reject(series, 2, f'"{"y" * 1000}"', "Request Entity Too Large"),)
+        written=1, rejected=(Reject(series, 2, f'"{"y" * 1000}"', HTTPStatus(413).phrase),)
     )
 
 

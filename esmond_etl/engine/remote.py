@@ -1,0 +1,107 @@
+"""Tasks delivered by the workers of a cluster.
+
+A worker gets the text of the pipeline file, and takes secrets from its own environment: none travels. The ledger stays with the
+process that shares out the tasks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from esmond_etl.model import profile
+from esmond_etl.model.errors import ConfigError
+from esmond_etl.pipeline.definition import Definition
+
+if TYPE_CHECKING:
+    from esmond_etl.engine.delivery import Delivery, Outcome
+    from esmond_etl.plugin.sink import Task
+
+#: How often a worker asks whether it shall stop, s.
+_OFTEN = 1.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker needs to deliver tasks of a pipeline."""
+
+    name: str  #: of the run: a worker opens the stages once for each
+    file: str
+    text: str
+    workers: int  #: that share the source's rate and the requests in flight
+    stopped: Callable[[], bool]
+    is_profiled: bool
+
+
+def job(definition: Definition, workers: int, stopped: Callable[[], bool]) -> Job:
+    """What the workers need; raises ConfigError if the pipeline cannot be delivered from several hosts."""
+    unfit = [
+        label
+        for label, sink in zip(definition.labels, definition.sinks, strict=True)
+        if not sink.features.several_hosts or sink.features.prints
+    ]
+    if unfit:
+        raise ConfigError(
+            f"{definition.file}: {', '.join(unfit)} cannot be delivered to from several hosts at once: run it with --executor"
+            " processes, or share the series out with --shard"
+        )
+    try:
+        text = Path(definition.file).read_text(encoding="utf-8")
+    except OSError:
+        raise ConfigError(f"{definition.name}: only a pipeline in a file can be sent to other hosts") from None
+    return Job(uuid4().hex, str(Path(definition.file).resolve()), text, workers, stopped, profile.is_on())
+
+
+def deliver(job: Job, task: Task) -> Outcome:
+    """What became of `task`, delivered by this worker; raises ConfigError if the pipeline cannot be opened here."""
+    return _worker(job).deliver(task)
+
+
+_here: dict[str, Delivery] = {}
+_lock = threading.Lock()
+
+
+def _worker(job: Job) -> Delivery:
+    with _lock:
+        if job.name not in _here:
+            _here[job.name] = _opened(job)
+        return _here[job.name]
+
+
+def _opened(job: Job) -> Delivery:
+    from esmond_etl.engine.delivery import Delivery
+    from esmond_etl.engine.ledger import Ledger
+    from esmond_etl.engine.stream import Stream
+    from esmond_etl.pipeline import file
+
+    if job.is_profiled:
+        profile.start()
+    definition = _share(file.load_text(job.text, job.file), job.workers)
+    stop = threading.Event()
+    delivery = Delivery(Stream(definition, stop), Ledger(Path(":memory:")))
+    threading.Thread(target=_listen, args=(job, stop), name="stop", daemon=True).start()
+    return delivery
+
+
+def _share(definition: Definition, workers: int) -> Definition:
+    """The pipeline with one worker's part of its requests in flight and of its source's rate."""
+    parallel = max(1, -(-definition.settings.parallel // workers))
+    settings = definition.settings.model_copy(update={"parallel": parallel})
+    return replace(definition, settings=settings, source=definition.source.share(workers))
+
+
+def _listen(job: Job, stop: threading.Event) -> None:
+    """Stop when told to, or when nobody can be asked any more; then the next run opens the stages anew."""
+    while not stop.wait(_OFTEN):
+        try:
+            told = job.stopped()
+        except Exception:  # whatever the engine raises: the connection is gone
+            told = True
+        if told:
+            stop.set()
+    with _lock:
+        _here.pop(job.name, None)
