@@ -64,7 +64,7 @@ def complaints(text: str) -> list[str]:
 
 def stages() -> list[Registered]:
     """Every installed stage."""
-    return [each for each in installed().found.values() if each.kind != "command"]
+    return [each for each in installed().found.values() if each.kind not in ("command", "executor")]
 
 
 def test_it_is_a_schema_of_its_draft() -> None:

@@ -16,7 +16,10 @@ from esmond_etl.pipeline.problems import nearest
 if TYPE_CHECKING:
     from esmond_etl.plugin.registry import Registered
 
-_HEADINGS = {"source": "Sources", "transform": "Transforms", "sink": "Sinks", "command": "Commands"}
+_HEADINGS = {"source": "Sources", "transform": "Transforms", "sink": "Sinks", "executor": "Executors", "command": "Commands"}
+
+#: What a plugin may offer that is no stage: where to read of it.
+_ELSEWHERE = {"command": "esmond-etl {name} --help", "executor": "esmond-etl run --help"}
 
 _NOUNS = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "object": "table"}
 
@@ -25,7 +28,7 @@ _NOUNS = {"string": "text", "integer": "whole number", "number": "number", "bool
 @click.argument("name", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(name: str | None, as_json: bool) -> int:
-    """List the installed sources, transforms, sinks and commands; with NAME, explain the stage and its options.
+    """List the installed sources, transforms, sinks, executors and commands; with NAME, explain the stage and its options.
 
     A plugin that does not work is named with the reason, and the exit code is 1.
     """
@@ -61,7 +64,7 @@ def _first_line(thing: Any) -> str:
 def _facts(each: Registered) -> dict[str, Any]:
     about = {"kind": each.kind, "name": each.name, "plugin": each.plugin, "distribution": each.distribution}
     facts: dict[str, Any] = {**about, "about": _about(each.thing)}
-    if each.kind != "command":
+    if each.kind not in _ELSEWHERE:
         facts["example"] = _example(each.thing)
         facts["options"] = _schema(each.thing)
     return facts
@@ -87,8 +90,8 @@ def _explained(each: Registered) -> str:
     formatter = click.HelpFormatter(max_width=100)
     formatter.write(f"{each.name}: a {each.kind} of {each.distribution}\n\n")
     formatter.write_text(_about(each.thing))
-    if each.kind == "command":
-        formatter.write(f"\nSee `esmond-etl {each.name} --help`.\n")
+    if each.kind in _ELSEWHERE:
+        formatter.write(f"\nSee `{_ELSEWHERE[each.kind].format(name=each.name)}`.\n")
         return formatter.getvalue()
     rows = list(_options(_schema(each.thing)))
     if rows:

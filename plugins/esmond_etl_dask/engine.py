@@ -21,7 +21,7 @@ def connect(address: str | None) -> Iterator[Engine]:
         from distributed import Client, Event
     except ImportError:
         raise PluginError("the executor dask needs distributed: pip install 'esmond-etl[dask]'") from None
-    for name in ("distributed", "tornado"):
+    for name in [name for name in logging.root.manager.loggerDict if name.startswith(("distributed", "tornado"))]:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what is lost, the run itself says
     if not address:
         raise ConfigError("--executor dask needs the address of its scheduler: --scheduler tcp://HOST:8786")
