@@ -79,7 +79,7 @@ def test_the_reference_is_that_of_the_code() -> None:
 
 def test_every_hook_is_documented() -> None:
     hooks = {name for name, each in vars(hookspecs).items() if hasattr(each, "esmond_etl_spec")}
-    assert hooks == {f"esmond_etl_{kind}s" for kind in ("source", "transform", "sink", "command")}
+    assert hooks == {f"esmond_etl_{kind}s" for kind in ("source", "transform", "sink", "executor", "command")}
     assert {name for name in hooks if f"| `{name}()` |" not in PLUGINS or not getdoc(getattr(hookspecs, name))} == set()
 
 

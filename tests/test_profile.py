@@ -41,7 +41,7 @@ def test_a_profile_says_where_the_time_of_the_process_went(archive: Any, tmp_pat
         done = etl("run", path, "--profile", "--json", *more)
         spent = json.loads(done.stdout)["profile"]
         assert set(spent) == {
-            "list", "plan", "fetch", "decode", "source", "transform[0] (HistogramStats)", "sink[0] (parquet)", "ledger", "other"
+            "list", "plan", "fetch", "decode", "source", "transform[0] (HistogramStats)", "sink[0] (parquet)", "digest", "ledger", "other"
         }  # fmt: skip
         assert min(spent["list"], spent["fetch"], spent["decode"], spent["sink[0] (parquet)"]) > 0
     table = etl("run", path, "--profile", "--reload").stderr
