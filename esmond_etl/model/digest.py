@@ -5,15 +5,16 @@ docs/digest.md has the format, and a short script of its own that computes the s
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from hashlib import blake2b
-from typing import Final, NamedTuple
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl.model.batch import NUMBER, TS, Batch
+from esmond_etl.model.batch import NUMBER, Batch
 from esmond_etl.model.interval import floor
 
 #: Goes into every digest: one of another version is another digest.
@@ -40,7 +41,7 @@ class Digester:
         self._reset()
 
     def _reset(self) -> None:
-        self._count, self._ts, self._val = 0, blake2b(digest_size=SIZE), blake2b(digest_size=SIZE)
+        self._count, self._ts, self._val = 0, sha256(), sha256()
 
     def through(self, batches: Iterable[Batch], found: list[Window]) -> Iterator[Batch]:
         """The same batches; the digests of their windows are in `found` once all have been taken."""
@@ -52,40 +53,46 @@ class Digester:
     def add(self, batch: Batch) -> list[Window]:
         """Take a batch; returns the windows that have ended."""
         ended: list[Window] = []
-        points, first = batch.points, 0
-        moments = batch.moments
+        moments, first = batch.moments, 0
+        stamps, values = moments.cast("B"), _Values(batch.val)
         while first < len(moments):
             start = floor(moments[first], self._window)
             if start != self._start:
                 ended += self.end()
                 self._start = start
-            last = len(moments)
-            if moments[-1] >= start + self._window:
-                last = pc.index(pc.less(batch.ts, pa.scalar(start + self._window, TS)), False, first).as_py()
-            self._take(points.slice(first, last - first))
+            last = bisect_left(moments, start + self._window, first)
+            self._count += last - first
+            self._ts.update(stamps[8 * first : 8 * last])
+            self._val.update(values.part(first, last))
             first = last
         return ended
-
-    def _take(self, points: pa.RecordBatch) -> None:
-        self._count += len(points)
-        self._ts.update(_bytes(points.column(0).cast(pa.int64())))
-        val = points.column(1)
-        if pa.types.is_floating(val.type) or pa.types.is_integer(val.type):
-            self._val.update(_bytes(_plain(val)))
-        else:
-            self._val.update(canonical(val))
 
     def end(self) -> list[Window]:
         """The window that the last batch was in, if there was one."""
         if self._start is None or not self._count:
             return []
-        total = blake2b(b"esmond-etl %d %d %d " % (VERSION, self._start, self._count), digest_size=SIZE)
-        total.update(self._ts.digest())
-        total.update(self._val.digest())
-        found = Window(self._start, self._count, total.digest())
+        total = sha256(b"esmond-etl %d %d %d " % (VERSION, self._start, self._count))
+        total.update(self._ts.digest()[:SIZE])
+        total.update(self._val.digest()[:SIZE])
+        found = Window(self._start, self._count, total.digest()[:SIZE])
         self._start = None
         self._reset()
         return [found]
+
+
+class _Values:
+    """The values of a batch as the bytes that are digested."""
+
+    def __init__(self, val: pa.Array) -> None:
+        self._val = val
+        is_number = pa.types.is_floating(val.type) or pa.types.is_integer(val.type)
+        self._numbers = _bytes(_plain(val)) if is_number else None
+
+    def part(self, first: int, last: int) -> bytes | memoryview:
+        """Those from one place to another."""
+        if self._numbers is not None:
+            return self._numbers[8 * first : 8 * last]
+        return canonical(self._val.slice(first, last - first))
 
 
 def _plain(val: pa.Array) -> pa.Array:
@@ -104,16 +111,19 @@ _encode: Final = msgspec.json.Encoder(order="sorted").encode
 
 
 def canonical(val: pa.Array) -> bytes:
-    """Values as JSON texts with sorted keys and without blanks, each followed by a line feed; what is no JSON as it is."""
+    """Values as JSON texts with sorted keys and without blanks, each followed by a comma; what is no JSON as it is."""
     items = val.to_pylist()
     if val.type != pa.string():
-        return b"".join([_encode(dict(each) if isinstance(each, list) else each) + b"\n" for each in items])
+        return _joined([dict(each) if isinstance(each, list) else each for each in items])
     texts = ["null" if text is None else text for text in items]
     try:
-        values = msgspec.json.decode("[" + ",".join(texts) + "]")
+        return _joined(msgspec.json.decode("[" + ",".join(texts) + "]"))
     except msgspec.MsgspecError:
-        return b"".join([f"{text}\n".encode() for text in texts])
-    return b"".join([_encode(value) + b"\n" for value in values])
+        return "".join([f"{text}," for text in texts]).encode()
+
+
+def _joined(values: list[Any]) -> bytes:
+    return _encode(values)[1:-1] + b"," if values else b""
 
 
 def total(windows: Iterable[Window]) -> Window:
@@ -133,4 +143,4 @@ def root(series: Iterable[tuple[str, Window]]) -> str:
     A series without datapoints counts as one that is not there.
     """
     lines = sorted(f"{name}\t{whole.number}\t{whole.digest.hex()}\n" for name, whole in series if whole.number)
-    return blake2b("".join(lines).encode(), digest_size=SIZE).hexdigest()
+    return sha256("".join(lines).encode()).digest()[:SIZE].hex()
