@@ -11,6 +11,7 @@ import click
 
 from esmond_etl import __version__, cli
 from esmond_etl.model.errors import ConfigError, EsmondEtlError, LockedError, PluginError
+from esmond_etl.model.text import printable
 
 EPILOG = """\b
 Exit codes:
@@ -83,7 +84,7 @@ def run(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return cli.INCOMPLETE
     except EsmondEtlError as error:
-        print(f"esmond-etl: {error}", file=sys.stderr)
+        print(f"esmond-etl: {printable(str(error))}", file=sys.stderr)
         return _exit_code(error)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from esmond_etl.model.errors import ConfigError
 from esmond_etl.model.interval import format_duration
+from esmond_etl.model.text import printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +49,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], title: str | No
 def _cell(value: object) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return "" if value is None else str(value)
+    return "" if value is None else printable(str(value), one_line=True)
 
 
 def filled(text: str, width: int, indent: int = 4) -> str:
@@ -58,7 +59,8 @@ def filled(text: str, width: int, indent: int = 4) -> str:
 
 
 def wrapped(text: str, file: TextIO) -> str:
-    """Lines as they are for programs, and broken between words for people."""
+    """Lines as they are for programs, and broken between words for people; control characters are shown, not sent."""
+    text = printable(text)
     return filled(text, max(40, shutil.get_terminal_size().columns)) if file.isatty() else text
 
 

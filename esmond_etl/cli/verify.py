@@ -16,6 +16,7 @@ import click
 
 from esmond_etl import cli
 from esmond_etl.cli import show
+from esmond_etl.model.text import printable
 
 if TYPE_CHECKING:
     from esmond_etl.engine.delivery import Delivery
@@ -280,7 +281,7 @@ def _print(differing: list[Compared]) -> None:
     for each in differing:
         counts = ", ".join(f"{getattr(each, kind):,} {kind}" for kind in ("missing", "extra", "different") if getattr(each, kind))
         known = f" ({each.rejected:,} of the missing ones are known rejects: see rejects)" if each.rejected else ""
-        print(f"{each.series} in {each.sink}: {'; '.join(filter(None, (counts + known, each.error)))}")
+        print(printable(f"{each.series} in {each.sink}: {'; '.join(filter(None, (counts + known, each.error)))}", one_line=True))
         if each.multiples:
             print(show.filled(_MULTIPLES.format(count=each.multiples), 80))
         rows = [(f.kind, str(f.ts), moment(f.ts), _short(f.source), _short(f.sink)) for f in each.first]

@@ -13,6 +13,8 @@ EsmondEtlError
     └── ContentError   it answered something that is not what was asked for: HTML, broken JSON, a page out of order
 """
 
+from esmond_etl.model.text import printable
+
 
 class EsmondEtlError(Exception):
     """Whatever esmond-etl itself reports: its text is one sentence for people."""
@@ -46,7 +48,7 @@ class ArchiveError(EsmondEtlError):
     """An archive did not answer as it should; `url` is what was asked for."""
 
     def __init__(self, message: str, url: str) -> None:
-        super().__init__(message)
+        super().__init__(printable(message, one_line=True))  # it may quote what the archive said
         self.url = url
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from esmond_etl.model.errors import ConfigError
-from esmond_etl.model.interval import Interval, ceil, floor, parse_moment
+from esmond_etl.model.interval import Interval, ceil, floor, moment, parse_moment
 from esmond_etl.pipeline import positions
 from esmond_etl.pipeline.settings import Settings
 from esmond_etl.pipeline.tests import Case
@@ -100,6 +100,8 @@ class Definition:
             end = ceil(parse_moment(self.settings.to if to is None else to, now), window)
         except ValueError as error:
             raise ConfigError(str(error)) from None
+        if start > end:
+            raise ConfigError(f"from ({moment(start)}) lies after to ({moment(end)}): nothing would be delivered")
         closed = floor(now - self.settings.settle, window)
         return Interval(start, max(start, min(end, closed)))
 

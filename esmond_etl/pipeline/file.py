@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from esmond_etl.pipeline import checks as check
 from esmond_etl.pipeline import positions as toml_positions
 from esmond_etl.pipeline.definition import Definition
 from esmond_etl.pipeline.problems import Mistake, Problem, in_words, json_types, keys_of, nearest, nouns, value_at, where
+from esmond_etl.pipeline.secrets import secret
 from esmond_etl.pipeline.settings import Settings
 from esmond_etl.pipeline.tests import Case
 from esmond_etl.plugin.registry import Kind, Registry, installed, ours
@@ -77,6 +77,7 @@ class _Reader:
         self.mistakes: list[Mistake] = []
         self.made: dict[toml_positions.Path, Any] = {}  #: what could be made of each table, be it of a part of its options
         self.substituted: set[toml_positions.Path] = set()  #: values that the environment has a part in
+        self.values: set[str] = set()  #: what the environment has: never to be printed
         self.unset: set[toml_positions.Path] = set()  #: those of them for which it has nothing
 
     def read(self) -> tuple[Definition | None, list[Problem]]:
@@ -118,7 +119,13 @@ class _Reader:
 
     def mistake(self, path: toml_positions.Path, what: str, hint: str = "", warning: bool = False) -> None:
         if not path or not any(_nested(path, unset) for unset in self.unset):  # else the missing variable is the mistake
-            self.mistakes.append(Mistake(path, what, hint, warning))
+            self.mistakes.append(Mistake(path, self._masked(what), self._masked(hint), warning))
+
+    def _masked(self, text: str) -> str:
+        """The text without what the environment has: it may be a secret, whichever option it stands in."""
+        for value in sorted(filter(None, self.values), key=len, reverse=True):
+            text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "***", text)
+        return text
 
     def _problems(self) -> list[Problem]:
         if not self.mistakes:
@@ -181,13 +188,15 @@ class _Reader:
         if match[0] == "$${":
             return "${"
         self.substituted.add(path)
-        if match[1] not in os.environ:
-            what, hint = (
-                ("the environment has no variable " + match[1], "set it") if match[1] else ("${} names no variable", "name it")
-            )
+        try:
+            value = secret(match[1], Path(self.file).parent)
+        except ConfigError as error:
+            what, _, hint = str(error).partition("; ")
             self.mistakes.append(Mistake(path, what, f"{hint}, or write $${{ for a literal ${{"))
             self.unset.add(path)
-        return os.environ.get(match[1], "")
+            return ""
+        self.values.add(value)
+        return value
 
     def _stage(self, kind: Kind, given: Any, path: toml_positions.Path) -> Any:
         if isinstance(given, Stage):  # of a program
@@ -249,10 +258,12 @@ class _Reader:
 
     def _of_right_type(self, model: type[BaseModel], name: str, value: Any, path: toml_positions.Path) -> None:
         """What pydantic would let pass: a quoted number, a number for true; and secrets that stand in the file."""
+        types, is_secret, duration = _facts(model).get(name, _ANYTHING)
         if path in self.substituted:
+            if is_secret and value == "" and path not in self.unset:
+                self.mistake(path, "the secret is empty", "set the variable, or leave the option out")
             return
-        types, secret, duration = _facts(model).get(name, _ANYTHING)
-        if isinstance(value, str) and value and (secret or _PASSWORD.match(value)):
+        if isinstance(value, str) and value and (is_secret or _PASSWORD.match(value)):
             hint = f"write {name} with ${{NAME}} in it, and set that variable in the environment"
             self.mistake(path, "a secret stands in the file", hint, warning=True)
         kinds = json_types(value)

@@ -26,6 +26,13 @@ class Connection(Stage):
     timeout: Duration = Field(60, gt=0, description="time without a byte from the archive after which a request has failed")
     retries: int = Field(4, ge=0, description="further tries of a request that failed in passing")
     backoff: float = Field(0.3, ge=0, description="seconds before the first further try; twice as long before each one after")
+    deadline: Duration | None = Field(
+        None, gt=0, description="time that a request which reads may take in all; default: ten times `timeout`"
+    )
+    largest: int = Field(256 * 2**20, gt=0, description="bytes of an answer at most, after decompression")
+    follow: list[str] = Field(
+        default_factory=list, description="other hosts that the archive's links and redirects may lead to, without credentials"
+    )
     rate: float | None = Field(None, gt=0, description="requests a second at most")
 
     _archive: Archive = PrivateAttr()
@@ -60,6 +67,9 @@ class Connection(Stage):
             backoff=self.backoff,
             parallel=context.parallel,
             rate=self.rate,
+            deadline=self.deadline,
+            largest=self.largest,
+            follow=self.follow,
             stop=context.stop,
         )
 
