@@ -312,10 +312,14 @@ class Ledger:
             db.execute("insert into run values (?, ?, ?)", (started, _now(), json.dumps(result)))
             db.execute("delete from run where rowid <= (select max(rowid) from run) - 100")
 
+    def runs(self) -> list[dict[str, Any]]:
+        """How the last runs ended, oldest first, with `started` and `ended` (Unix time)."""
+        rows = self._rows("select started, ended, result from run order by started, rowid")
+        return [{"started": started, "ended": ended, **json.loads(result)} for started, ended, result in rows]
+
     def last_run(self) -> dict[str, Any] | None:
-        """How the last run ended, with `started` and `ended` (Unix time)."""
-        rows = self._rows("select started, ended, result from run order by rowid desc limit 1")
-        return {"started": rows[0][0], "ended": rows[0][1], **json.loads(rows[0][2])} if rows else None
+        """How the last run ended; None if there was none."""
+        return self.runs()[-1] if self._rows("select 1 from run limit 1") else None
 
     def memory(self, sink: str) -> MutableMapping[str, str]:
         """The notes of one sink."""

@@ -10,6 +10,8 @@ COMMANDS = {
     "run": "Move what has not been moved yet.",
     "status": "Show how far each series has come.",
     "verify": "Compare what the source has with what the sinks have.",
+    "report": "Write a page that shows what was delivered.",
+    "history": "List the last runs.",
     "rejects": "List, send or forget the datapoints that a sink would not take.",
     "reset": "Forget what has been moved.",
     "get": "Print datapoints of an archive.",

@@ -1,0 +1,44 @@
+"""`esmond-etl report`: one page of what was delivered."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from esmond_etl import cli
+from esmond_etl.cli import show
+
+
+@click.command(short_help=cli.COMMANDS["report"])
+@click.argument("pipeline", metavar="PIPELINE", type=click.Path(dir_okay=False))
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write the page.",
+)
+def command(pipeline: str, output: Path) -> int:
+    """Write a page that shows what PIPELINE has delivered: coverage by series and time, rejects, failures, runs, the digest of all.
+
+    It is one file of HTML that needs no network. Only the ledger is read: neither the source nor the sinks are asked.
+
+    \b
+    Example:
+      esmond-etl report mirror.toml -o report.html
+    """
+    from esmond_etl.engine.ledger import Ledger
+    from esmond_etl.pipeline import file as config
+    from esmond_etl.report.facts import facts
+    from esmond_etl.report.page import page
+
+    definition = config.load(pipeline)
+    with closing(Ledger.of_all(definition.all_ledgers)) as ledger:
+        text = page(facts(definition, ledger))
+    with show.writing(output):
+        output.write_text(text, encoding="utf-8")
+    print(f"{output} is written")
+    return cli.DONE
