@@ -249,3 +249,25 @@ def test_a_ledger_of_an_older_version_is_read_and_its_windows_are_compared_with_
     with closing(Ledger(tmp_path / ".esmond-etl" / "sql.ledger")) as ledger:
         assert ledger.about("version") == "2"
         assert ledger.digests(made_up("throughput").id, interval) == []
+
+
+def test_archives_and_trees_are_compared_without_a_pipeline(
+    source: Any, target: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mirror = f'type = "esmond"\nurl = "{target.url}"\nusername = "u"\napi_key = "t"\n'
+    path = pipeline(tmp_path, source.url, "both", mirror, 'type = "parquet"\npath = "out"\n')
+    result = esmond_etl.load(path).run()
+    for other in (target.url, str(tmp_path / "out")):
+        assert run(["compare", source.url, other, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["equal"], found["only_in_a"], found["only_in_b"]) == (result.read, 0, 0)
+    assert run(["compare", source.url, target.url, "--summaries", "--event-type", "throughput"]) == 0
+    capsys.readouterr()
+    few = pipeline(tmp_path, source.url, "few", 'type = "parquet"\npath = "few"\n', to=str(START + DAY))
+    esmond_etl.load(few).run()
+    output = tmp_path / "differences.csv"
+    assert run(["compare", source.url, str(tmp_path / "few"), "--output", str(output)]) == 1
+    assert "series differ" in capsys.readouterr().out
+    assert len(output.read_text().splitlines()) - 1 == result.read - esmond_etl.load(few).run(reload=True).read
+    assert run(["compare", source.url, "ftp://x/"]) == 2
+    assert "no place that can be read" in capsys.readouterr().err

@@ -77,12 +77,12 @@ def test_a_value_that_cannot_be_decoded_is_compared_as_text() -> None:
 
 
 def test_a_number_that_an_archive_has_added_up_is_told_from_other_differences(capsys: pytest.CaptureFixture[str]) -> None:
-    from esmond_etl.cli.verify import _print
+    from esmond_etl.cli.verify import show_differences
 
     source = [(1, 600.0), (2, 0.1), (3, 600.0), (4, 0.0), (5, 7.0)]
     result = compared(NUMBERS, [source], [[(1, 1200.0), (2, 0.2), (3, 700.0), (4, 1.0), (5, 3.5)]])
     assert (result.different, result.multiples) == (5, 2)
-    _print([result])
+    show_differences([result])
     said = " ".join(capsys.readouterr().out.split())
     assert "2 of the different values are a multiple of what they should be" in said
     assert "An administrator of the archive must delete these datapoints" in said

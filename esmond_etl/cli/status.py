@@ -12,17 +12,57 @@ from esmond_etl.cli import show
 
 
 @click.command(short_help=cli.COMMANDS["status"])
-@click.argument("pipeline", metavar="PIPELINE", type=click.Path(dir_okay=False))
+@click.argument("pipelines", metavar="PIPELINE...", nargs=-1, required=True, type=click.Path(dir_okay=False))
 @click.option("--failed", is_flag=True, help="Only series whose last run failed, or that have gaps.")
+@click.option("--nagios", is_flag=True, help="Print one line for a monitoring system, and end with 0, 1 or 2 as it expects.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def command(pipeline: str, failed: bool, as_json: bool) -> int:
-    """Show for each series of PIPELINE up to where it is done, its gaps, and its last error; from the ledger alone."""
-    facts = _facts(pipeline)
-    if failed:
+def command(pipelines: tuple[str, ...], failed: bool, nagios: bool, as_json: bool) -> int:
+    """Show for each series of PIPELINE up to where it is done, its gaps, and its last error; from the ledger alone.
+
+    With several pipelines: a line for each. With --nagios: 0 if the last run delivered all that was due, 1 if rejected datapoints
+    wait, 2 if series failed or nothing has run.
+    """
+    found = [_facts(path) for path in pipelines]
+    if nagios:
+        return _nagios(found)
+    for facts in found if failed else ():
         facts["series"] = [row for row in facts["series"] if row["error"] or row["gaps"]]
     if as_json:
-        show.as_json(facts)
-        return cli.DONE
+        show.as_json(found[0] if len(found) == 1 else found)
+    elif len(found) == 1:
+        _print(found[0])
+    else:
+        head = ("pipeline", "last run", "complete", "series", "failed", "rejected", "done to")
+        show.table(head, map(_summary, found))
+    return cli.DONE
+
+
+def _summary(facts: dict[str, Any]) -> tuple[Any, ...]:
+    last, rows = facts["last_run"], facts["series"]
+    done_to = min((row["done_to"] for row in rows if row["done_to"]), default="")
+    started, complete = (show_moment(last["started"]), "yes" if last["complete"] else "no") if last else ("never", "")
+    return facts["pipeline"], started, complete, len(rows), sum(bool(row["error"]) for row in rows), facts["rejected"], done_to
+
+
+def _nagios(found: list[dict[str, Any]]) -> int:
+    """One line with performance data, as the plugins of monitoring systems print it."""
+    failed = sum(bool(row["error"]) for facts in found for row in facts["series"])
+    rejected = sum(facts["rejected"] for facts in found)
+    never = [facts["pipeline"] for facts in found if facts["last_run"] is None]
+    series = sum(len(facts["series"]) for facts in found)
+    age = max((int(time.time()) - facts["last_run"]["ended"] for facts in found if facts["last_run"]), default=0)
+    code = 2 if failed or never else 1 if rejected else 0
+    reasons = [f"{failed} of {series} series failed"] if failed else []
+    reasons += [f"{rejected} rejected datapoints wait"] if rejected else []
+    reasons += [f"{', '.join(never)} never ran"] if never else []
+    said = "; ".join(reasons) or f"{series} series, all that was due is delivered"
+    print(
+        f"ESMOND-ETL {('OK', 'WARNING', 'CRITICAL')[code]}: {said} | failed={failed} rejected={rejected} series={series} age={age}s"
+    )
+    return code
+
+
+def _print(facts: dict[str, Any]) -> None:
     last = facts["last_run"]
     state = "never run" if last is None else f"last run {show_moment(last['started'])}: {last['read']:,} datapoints read"
     print(f"{facts['pipeline']}: {state}; {facts['rejected']:,} rejected datapoints wait (esmond-etl rejects)")
@@ -33,7 +73,6 @@ def command(pipeline: str, failed: bool, as_json: bool) -> int:
     show.table(head, [_row(row) for row in facts["series"]])
     for label, keys in facts["target_keys"].items():
         show.table(("metadata", f"is in {label}"), keys.items())
-    return cli.DONE
 
 
 def _row(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -96,14 +96,15 @@ def command(pipeline: str, from_: Any, to: Any, check_receipt: Path | None, as_j
 
         with _opened(loaded) as (delivery, _):
             return receipts.check(delivery, check_receipt, as_json)
-    options["output"] = _format(options["output"])
+    options["output"] = checked_format(options["output"])
     verification = _Verification(loaded, loaded.wanted(int(time.time()), from_, to), **options)
     verification.go()
     verification.report(as_json)
     return cli.INCOMPLETE if verification.differing else cli.DONE
 
 
-def _format(path: Path | None) -> Path | None:
+def checked_format(path: Path | None) -> Path | None:
+    """The path; raises UsageError if its name does not say in which format to write."""
     if path is not None and path.suffix not in (".jsonl", ".csv"):
         raise click.UsageError(f"--output {path}: the name must end with .jsonl or .csv")
     return path
@@ -185,7 +186,7 @@ class _Verification:
 
         pieces = self._not_proven(delivery, ledger) if self.quick else self.pieces
         total = len(pieces) * len(self.definition.sinks)
-        self.results += _watched(verify(delivery, ledger, pieces, told), total, self.definition.name)
+        self.results += watched(verify(delivery, ledger, pieces, told), total, self.definition.name)
         self.equal += sum(each.equal for each in self.results)
 
     def _not_proven(self, delivery: Delivery, ledger: Ledger) -> list[Piece]:
@@ -196,7 +197,7 @@ class _Verification:
 
         left: dict[Series, IntervalSet] = {}
         total = len(self.pieces) * len(self.definition.sinks)
-        for each in _watched(proof.quick(delivery, ledger, self.pieces), total, self.definition.name):
+        for each in watched(proof.quick(delivery, ledger, self.pieces), total, self.definition.name):
             self.by_digest += each.windows - each.differing
             self.equal += each.held.number if not each.differing else 0
             if each.error:
@@ -228,7 +229,7 @@ class _Verification:
             "equal": self.equal,
             "windows_by_digest": self.by_digest,
             "repaired": self.repaired,
-            "differing": [_facts(each) for each in self.differing],
+            "differing": [facts(each) for each in self.differing],
             "former": {str(each): ", ".join(map(str, intervals)) for each, intervals in self.former.items()},
         }
 
@@ -238,7 +239,7 @@ class _Verification:
             show.as_json(self.facts())
             return
         name, differing = self.definition.name, self.differing
-        _print(differing)
+        show_differences(differing)
         if self.repaired:
             print(f"{name}: {self.repaired:,} windows were delivered again")
         verdict = "all the same" if not differing else f"{len(differing):,} series differ"
@@ -259,7 +260,8 @@ _MULTIPLES = (
 )
 
 
-def _watched(results: Iterable[T], total: int, name: str) -> Iterator[T]:
+def watched(results: Iterable[T], total: int, name: str) -> Iterator[T]:
+    """The same results, with a progress bar in a terminal."""
     if not sys.stderr.isatty():
         yield from results
         return
@@ -269,13 +271,15 @@ def _watched(results: Iterable[T], total: int, name: str) -> Iterator[T]:
     yield from track(results, f"{name}: comparing", total, console=Console(stderr=True))
 
 
-def _facts(each: Compared) -> dict[str, Any]:
+def facts(each: Compared) -> dict[str, Any]:
+    """How a series compares, as plain data."""
     first = [difference._asdict() for difference in each.first]
     counts = {name: getattr(each, name) for name in ("equal", "missing", "extra", "different", "multiples", "rejected", "error")}
     return {"series": str(each.series), "sink": each.sink, **counts, "first": first}
 
 
-def _print(differing: list[Compared]) -> None:
+def show_differences(differing: list[Compared]) -> None:
+    """Print what differs: counts, and the first differences of each series."""
     from esmond_etl.model.interval import moment
 
     for each in differing:

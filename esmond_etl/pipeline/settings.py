@@ -66,4 +66,10 @@ class Settings(BaseModel):
     rejects: Literal["report", "accept"] = Field(
         "report", description='whether a run ends with 1 while rejected datapoints wait; "accept": they are listed, and no failure'
     )
+    on_failure: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="where to POST the summary of a run, as JSON, that did not deliver all that was due",
+        examples=["https://alerts.example.net/hook"],
+    )
     ledger: str | None = Field(None, description="folder of the ledger; default: .esmond-etl beside the pipeline file")

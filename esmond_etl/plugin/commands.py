@@ -10,6 +10,7 @@ COMMANDS = {
     "run": "Move what has not been moved yet.",
     "status": "Show how far each series has come.",
     "verify": "Compare what the source has with what the sinks have.",
+    "compare": "Compare two archives, two Parquet trees, or one of each.",
     "report": "Write a page that shows what was delivered.",
     "history": "List the last runs.",
     "rejects": "List, send or forget the datapoints that a sink would not take.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Self
 
 from esmond_etl.model.batch import Batch
 from esmond_etl.model.interval import Interval
@@ -22,6 +23,11 @@ class Source(Stage):
     def wanted_summaries(self) -> Sequence[str]:
         """The summaries that the options name, such as "base" and "average/86400"; "all" for all of them."""
         return ("base",)
+
+    @classmethod
+    def at(cls, place: str) -> Self | None:
+        """The source that a person means by `place`, a URL or a path, without further options; None if it is none of this kind."""
+        return None
 
     @abstractmethod
     def series(self, interval: Interval) -> Iterator[Series]:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr, field_validator
 
@@ -54,6 +54,11 @@ class EsmondSource(Connection, Source):
     )
 
     _reader: Reader = PrivateAttr()
+
+    @classmethod
+    def at(cls, place: str) -> Self | None:
+        """The archive at a URL of HTTP; a user and API key, if it needs them, are those of `[source]` in a pipeline."""
+        return cls(url=place) if place.startswith(("http://", "https://")) else None
 
     def wanted_event_types(self) -> list[str] | None:
         """The event types that the options name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr
 
@@ -54,6 +54,11 @@ class OpenSearchSource(Connection, Source):
     _view: PointInTime = PrivateAttr()
     _unusable: dict[str, str] = PrivateAttr(default_factory=dict)
     _remarks: Counter[str] = PrivateAttr(default_factory=Counter)
+
+    @classmethod
+    def at(cls, place: str) -> Self | None:
+        """The OpenSearch at a URL such as opensearch+https://HOST:9200."""
+        return cls(url=place.removeprefix("opensearch+")) if place.startswith("opensearch+http") else None
 
     def wanted_event_types(self) -> list[str] | None:
         """The event types that the options name."""

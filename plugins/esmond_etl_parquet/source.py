@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from pydantic import Field, PrivateAttr
 
@@ -30,6 +30,11 @@ class ParquetSource(Source):
     summaries: list[str] = Field(["all"], description='which of them: "base", "average/86400" and the like, or "all"', min_length=1)
 
     _tree: Tree = PrivateAttr()
+
+    @classmethod
+    def at(cls, place: str) -> Self | None:
+        """The tree in a folder, or in an object store."""
+        return cls(path=place) if "://" not in place or place.startswith(("s3://", "gs://")) else None
 
     def wanted_event_types(self) -> list[str] | None:
         """The event types that the options name."""

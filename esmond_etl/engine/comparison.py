@@ -1,0 +1,73 @@
+"""Two sources side by side, without a pipeline: series that measure the same are compared value by value."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from esmond_etl.engine.verify import Compared, Told, compare
+from esmond_etl.model.errors import described
+from esmond_etl.model.interval import Interval
+from esmond_etl.model.series import BASE, Metadata, Series
+from esmond_etl.plugin.source import Source
+
+
+class Pair(NamedTuple):
+    """The series of two sources that measure the same; None where one source has none."""
+
+    left: Series | None
+    right: Series | None
+
+
+def pairs(left: Source, right: Source, interval: Interval, event_types: frozenset[str], base_alone: bool) -> list[Pair]:
+    """The series of two open sources, matched by what their metadata say, whatever their keys are.
+
+    Several with the same content are matched in the order of their keys.
+    """
+    here, there = (_by_content(each, interval, event_types, base_alone) for each in (left, right))
+    found = []
+    for content in sorted({*here, *there}):
+        ours, theirs = here.get(content, []), there.get(content, [])
+        for number in range(max(len(ours), len(theirs))):
+            found.append(Pair(ours[number] if number < len(ours) else None, theirs[number] if number < len(theirs) else None))
+    return found
+
+
+def _by_content(source: Source, interval: Interval, event_types: frozenset[str], base_alone: bool) -> dict[str, list[Series]]:
+    found: dict[str, list[Series]] = defaultdict(list)
+    for series in source.series(interval):
+        if (not event_types or series.event_type in event_types) and (series.summary == BASE or not base_alone):
+            found[f"{_content(series.metadata)} {series.event_type} {series.summary}"].append(series)
+    return {content: sorted(each, key=str) for content, each in found.items()}
+
+
+def _content(metadata: Metadata) -> str:
+    """What metadata say, as archives compare it: parameters as lower-cased texts, without event types."""
+    said = {name: str(value).lower() for name, value in metadata.to_json().items() if name != "event-types" and value is not None}
+    return json.dumps(said, sort_keys=True)
+
+
+def compared(
+    left: Source, right: Source, matched: list[Pair], interval: Interval, parallel: int, told: Told | None
+) -> Iterator[Compared]:
+    """How each pair compares; the right one stands for the sink."""
+
+    def each(pair: Pair) -> Compared:
+        known = pair.left or pair.right
+        assert known is not None
+        result = Compared(known.id, "the other")
+        if told:
+            result.told = told
+        try:
+            ours = left.read(pair.left, interval) if pair.left else ()
+            theirs = right.read(pair.right, interval) if pair.right else ()
+            compare(ours, theirs, result)
+        except Exception as error:  # whatever the sources raise
+            result.error = described(error)
+        return result
+
+    with ThreadPoolExecutor(parallel, "compare") as pool:
+        yield from pool.map(each, matched)
