@@ -11,6 +11,7 @@ import click
 
 from esmond_etl import cli
 from esmond_etl.cli import show
+from esmond_etl.cli.alert import alert
 from esmond_etl.model import profile
 from esmond_etl.model.interval import parse_duration
 
@@ -164,7 +165,7 @@ def _moved(
     pipeline = pipeline if recheck is None else pipeline.looking_back(recheck)
     pipeline = pipeline if shard is None else pipeline.of_shard(Shard(*shard))
     with show.watching(pipeline.name, quiet) as watch:
-        return run(
+        result = run(
             pipeline,
             watch,
             stop,
@@ -175,6 +176,9 @@ def _moved(
             redeliver,
             _engine(executor, scheduler),
         )
+    if pipeline.settings.on_failure and not result.complete and not result.stopped:
+        alert(pipeline.settings.on_failure, result)
+    return result
 
 
 def _engine(name: str, scheduler: str | None) -> Any:
