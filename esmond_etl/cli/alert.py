@@ -21,7 +21,8 @@ def alert(url: str, result: Result) -> None:
 
     retries = Retry(_TRIES, backoff_factor=0.5, status_forcelist=(429, 502, 503, 504), allowed_methods=("POST",))
     with requests.Session() as session:
-        session.mount("http", HTTPAdapter(max_retries=retries))
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=retries))
         try:
             session.post(url, json=result.to_json(), timeout=_PATIENCE).raise_for_status()
         except requests.RequestException as error:
