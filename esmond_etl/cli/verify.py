@@ -29,24 +29,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class _Share(click.ParamType[Any]):
-    name = "share"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", str(value))
-        if not found or not 0 < float(found[1]) <= 100:
-            self.fail(f"{value!r} is not a share: write 2% or 0.5%", param, ctx)
-        return float(found[1]) / 100
+def _share(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", text or "100%")
+    if not found or not 0 < float(found[1]) <= 100:
+        raise click.BadParameter(f"{text!r} is not a share: write 2% or 0.5%")
+    return float(found[1]) / 100 if text else None
 
 
-class _Part(click.ParamType[Any]):
-    name = "part"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
-        found = re.fullmatch(r"(\d+)/(\d+)", str(value))
-        if not found or not 1 <= int(found[1]) <= int(found[2]):
-            self.fail(f"{value!r} is not a part: write 3/30 for the third of thirty", param, ctx)
-        return int(found[1]), int(found[2])
+def _part(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    found = re.fullmatch(r"(\d+)/(\d+)", text or "1/1")
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise click.BadParameter(f"{text!r} is not a part: write 3/30 for the third of thirty")
+    return (int(found[1]), int(found[2])) if text else None
 
 
 @click.command(short_help=cli.COMMANDS["verify"])
@@ -57,9 +51,11 @@ class _Part(click.ParamType[Any]):
     "--quick", is_flag=True, help="Compare the sinks with the ledger's digests; read the source only where these say nothing."
 )
 @click.option(
-    "--sample", metavar="SHARE", type=_Share(), help="Compare a share of the windows of each series, such as 2%; others each day."
+    "--sample", metavar="SHARE", callback=_share, help="Compare a share of the windows of each series, such as 2%; others each day."
 )
-@click.option("--part", metavar="K/N", type=_Part(), help="Compare part K of N of the series: 3/30 for the third of thirty nights.")
+@click.option(
+    "--part", metavar="K/N", callback=_part, help="Compare part K of N of the series: 3/30 for the third of thirty nights."
+)
 @click.option("--repair", is_flag=True, help="Deliver the windows that differ again, then compare them once more.")
 @click.option(
     "--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write every difference: .jsonl or .csv."
