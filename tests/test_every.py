@@ -22,7 +22,7 @@ import requests
 from esmond_etl_archive.samples import START
 from prometheus_client.parser import text_string_to_metric_families
 
-from esmond_etl.engine import ledger
+from esmond_etl.engine import files
 
 pytestmark = pytest.mark.slow
 
@@ -122,7 +122,7 @@ def test_what_goes_wrong_in_one_run_does_not_end_it(tmp_path: Path) -> None:
             assert ":1:8: not TOML" in runs.until(lambda line: not line["complete"])["error"]
             pipeline(tmp_path, archive.url)
             assert runs.until(lambda line: line["complete"])["read"] == 0
-            with ledger.lock(tmp_path / ".esmond-etl" / "p.lock"):
+            with files.lock(tmp_path / ".esmond-etl" / "p.lock"):
                 assert "another run is under way" in runs.until(lambda line: not line["complete"])["error"]
             assert runs.until(lambda line: line["complete"])["read"] == 0
             assert runs.stopped(signal.SIGINT)[0] == 0

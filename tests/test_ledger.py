@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esmond_etl import Interval, IntervalSet, LockedError, Metadata, Reject, Series, SeriesId
-from esmond_etl.engine.ledger import Failure, Ledger, lock
+from esmond_etl.engine.files import lock
+from esmond_etl.engine.ledger import Failure, Ledger
 from esmond_etl.model.errors import ConfigError, EsmondEtlError
 
 ONE, OTHER = SeriesId("k", "throughput"), SeriesId("k", "throughput", "average/86400")

@@ -30,8 +30,9 @@ from esmond_etl import (
     SinkError,
     Task,
 )
-from esmond_etl.engine import ledger
+from esmond_etl.engine import files
 from esmond_etl.engine.delivery import Outcome
+from esmond_etl.engine.ledger import Ledger
 from esmond_etl.engine.result import Unobserved
 from esmond_etl.testing import CollectedSink, RecordedSource
 
@@ -99,7 +100,7 @@ def test_what_is_not_delivered_is_an_exception_that_carries_the_result(sampled: 
 
 def test_two_runs_at_once_are_refused(sampled: Any, tmp_path: Path) -> None:
     made = pipeline(sampled.url, tmp_path)
-    with ledger.lock(made.definition.ledger_path.with_suffix(".lock")), pytest.raises(LockedError):
+    with files.lock(made.definition.ledger_path.with_suffix(".lock")), pytest.raises(LockedError):
         made.run()
 
 
@@ -196,7 +197,7 @@ def test_rejected_datapoints_that_wait_end_every_run_with_an_error(sampled: Any,
     assert (first.complete, first.waiting, second.read, second.waiting, second.complete) == (False, 1, 0, 1, False)
     with pytest.raises(IncompleteError, match="p: 1 rejected datapoints wait"):
         made.run()
-    with closing(ledger.Ledger(made.definition.ledger_path)) as opened:
+    with closing(Ledger(made.definition.ledger_path)) as opened:
         opened.drop_rejected()
     assert made.run().complete
 

@@ -18,7 +18,8 @@ from esmond_etl import cli
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(pipeline: str, from_: Any, to: Any, names: tuple[str, ...], yes: bool) -> int:
     """Forget what PIPELINE has moved, so that the next run delivers it again. What its sinks hold stays as it is."""
-    from esmond_etl.engine import ledger
+    from esmond_etl.engine import files
+    from esmond_etl.engine.ledger import Ledger
     from esmond_etl.model.interval import Interval
     from esmond_etl.model.series import SeriesId
     from esmond_etl.pipeline import file as config
@@ -28,8 +29,8 @@ def command(pipeline: str, from_: Any, to: Any, names: tuple[str, ...], yes: boo
     series = [SeriesId(*name.split("/", 2)) for name in names] or None
     if not yes:
         click.confirm(f"Forget what {loaded.name} has moved ({interval or 'all of it'})?", abort=True)
-    with ledger.lock(loaded.ledger_path.with_suffix(".lock")):
-        opened = ledger.Ledger(loaded.ledger_path)
+    with files.lock(loaded.ledger_path.with_suffix(".lock")):
+        opened = Ledger(loaded.ledger_path)
         try:
             count = opened.forget(interval, series)
         finally:

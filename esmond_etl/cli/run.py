@@ -60,7 +60,7 @@ def _shard(_context: click.Context, _option: click.Parameter, text: str | None) 
     "--shard",
     metavar="K/N",
     callback=_shard,
-    help="Deliver part K of N of the series, with a ledger of its own: for batch systems.",
+    help="Deliver part K of N of the series, and keep a ledger for it: for batch systems.",
 )
 @click.option(
     "--every", metavar="TIME", callback=_duration, help='Go on until told to stop: a run every "15m", say, a line of JSON each.'

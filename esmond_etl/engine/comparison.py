@@ -23,7 +23,7 @@ class Pair(NamedTuple):
 
 
 def pairs(left: Source, right: Source, interval: Interval, event_types: frozenset[str], base_alone: bool) -> list[Pair]:
-    """The series of two open sources, matched by what their metadata say, whatever their keys are.
+    """The series of two open sources, matched by the content of their metadata: the keys may differ.
 
     Several with the same content are matched in the order of their keys.
     """
@@ -65,7 +65,7 @@ def compared(
             ours = left.read(pair.left, interval) if pair.left else ()
             theirs = right.read(pair.right, interval) if pair.right else ()
             compare(ours, theirs, result)
-        except Exception as error:  # whatever the sources raise
+        except Exception as error:  # a plugin may raise anything
             result.error = described(error)
         return result
 

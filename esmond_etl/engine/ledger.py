@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import socket
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
@@ -14,37 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from esmond_etl.engine.files import make_private, remedy
+from esmond_etl.engine.tables import SCHEMA, SERIES, all_series, cut, merge, prove
 from esmond_etl.model.digest import Window
-from esmond_etl.model.errors import ConfigError, EsmondEtlError, LockedError
+from esmond_etl.model.errors import ConfigError, EsmondEtlError
 from esmond_etl.model.interval import Interval, IntervalSet
 from esmond_etl.model.series import Metadata, SeriesId
 from esmond_etl.plugin.sink import Reject
-
-_SCHEMA = """
-create table if not exists about (name text primary key, value text not null) without rowid;
-create table if not exists done (
-    metadata_key text, event_type text, summary text, start integer, end integer,
-    primary key (metadata_key, event_type, summary, start)) without rowid;
-create table if not exists former (
-    metadata_key text, event_type text, summary text, start integer, end integer,
-    primary key (metadata_key, event_type, summary, start)) without rowid;
-create table if not exists metadata (key text primary key, source text, destination text, tool_name text) without rowid;
-create table if not exists failed (
-    metadata_key text, event_type text, summary text, start integer, end integer, message text, at integer,
-    primary key (metadata_key, event_type, summary)) without rowid;
-create table if not exists rejected (
-    sink text, metadata_key text, event_type text, summary text, ts integer, val text, reason text, at integer,
-    primary key (sink, metadata_key, event_type, summary, ts, val)) without rowid;
-create table if not exists memory (sink text, name text, value text, primary key (sink, name)) without rowid;
-create table if not exists proven (
-    metadata_key text, event_type text, summary text, start integer, end integer,
-    primary key (metadata_key, event_type, summary, start)) without rowid;
-create table if not exists series (
-    id integer primary key, metadata_key text, event_type text, summary text, unique (metadata_key, event_type, summary));
-create table if not exists digest (
-    series integer, start integer, number integer, digest blob, primary key (series, start)) without rowid;
-create table if not exists run (started integer, ended integer, result text);
-"""
 
 _VERSION = "2"
 
@@ -82,15 +55,15 @@ class Ledger:
         self._others: list[Ledger] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _make_private(path)
+            make_private(path)
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = full")
-            self._db.executescript(_SCHEMA)
+            self._db.executescript(SCHEMA)
             self._check()
             version = self.about("version") or _VERSION
         except (sqlite3.Error, OSError) as error:
-            raise ConfigError(f"{path}: cannot be used as a ledger: {error}{_remedy(error)}") from None
+            raise ConfigError(f"{path}: cannot be used as a ledger: {error}{remedy(error)}") from None
         if version not in (_VERSION, *_OLDER):
             raise ConfigError(f"{path}: this ledger was written by another version of esmond-etl ({version})")
         self.set_about("version", _VERSION)
@@ -115,9 +88,9 @@ class Ledger:
         with closing(Ledger(path)) as other:
             for series, intervals in other.all_done():
                 for interval in intervals:
-                    _merge(self._db, series, interval)
+                    merge(self._db, series, interval)
                 for interval in other.proven(series):
-                    _prove(self._db, series, interval, other.digests(series, interval))
+                    prove(self._db, series, interval, other.digests(series, interval))
             for table in ("former", "metadata", "failed", "rejected", "memory", "run"):
                 rows = other._rows(f"select * from {table}")
                 for row in rows:
@@ -155,7 +128,7 @@ class Ledger:
         try:
             yield
         except sqlite3.Error as error:
-            raise EsmondEtlError(f"{self.path}: the ledger cannot be read or written: {error}{_remedy(error)}") from None
+            raise EsmondEtlError(f"{self.path}: the ledger cannot be read or written: {error}{remedy(error)}") from None
 
     def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock, self._explained():
@@ -208,13 +181,13 @@ class Ledger:
         with self._transaction() as db:
             replaces = bool(db.execute("select 1 from former limit 1").fetchone())
             for each in series:
-                _merge(db, each, interval)
-                _prove(db, each, interval, (digests or {}).get(each, ()))
+                merge(db, each, interval)
+                prove(db, each, interval, (digests or {}).get(each, ()))
                 if replaces:
-                    _cut(db, each, interval, "former")
-                db.execute(f"delete from failed where {_SERIES} and start < ? and end > ?", (*each, interval.end, interval.start))
+                    cut(db, each, interval, "former")
+                db.execute(f"delete from failed where {SERIES} and start < ? and end > ?", (*each, interval.end, interval.start))
                 bounds = (*each, interval.start, interval.end)
-                db.execute(f"delete from rejected where {_SERIES} and ts >= ? and ts < ?", bounds)
+                db.execute(f"delete from rejected where {SERIES} and ts >= ? and ts < ?", bounds)
             db.executemany(
                 "insert or replace into metadata values (?, ?, ?, ?)",
                 ((each.key, each.source, each.destination, each.tool_name) for each in metadata),
@@ -233,9 +206,9 @@ class Ledger:
         with self._transaction() as db:
             known = db.execute("select value from about where name = 'delivery'").fetchone()
             for *series, start, end in db.execute("select * from done").fetchall() if known != (delivery,) else ():
-                _merge(db, SeriesId(*series), Interval(start, end), "former")
+                merge(db, SeriesId(*series), Interval(start, end), "former")
             for *series, start, end in db.execute("select * from former").fetchall():
-                (_merge if keep else _cut)(db, SeriesId(*series), Interval(start, end), "done")
+                (merge if keep else cut)(db, SeriesId(*series), Interval(start, end), "done")
             if not keep:
                 db.execute("delete from failed")
             facts = (("delivery", delivery), ("former", "keep" if keep else "replace"))
@@ -257,9 +230,9 @@ class Ledger:
         """Take `interval` (default: all time) of `series` (default: all) off what is done; returns how many series that changed."""
         changed = 0
         with self._transaction() as db:
-            targets = list(series) if series is not None else _all_series(db)
+            targets = list(series) if series is not None else all_series(db)
             for each in targets:
-                changed += _cut(db, SeriesId(*each), interval)
+                changed += cut(db, SeriesId(*each), interval)
             if interval is None and series is None:
                 db.execute("delete from failed")
         return changed
@@ -272,12 +245,12 @@ class Ledger:
 
     def proven(self, series: SeriesId) -> IntervalSet:
         """The time in which the digests say all that the sinks were given of `series`."""
-        return IntervalSet.of(self._rows(f"select start, end from proven where {_SERIES}", *series))
+        return IntervalSet.of(self._rows(f"select start, end from proven where {SERIES}", *series))
 
     def digests(self, series: SeriesId, interval: Interval) -> list[Window]:
         """The digests of the windows of `series` that begin in `interval` and have datapoints, oldest first."""
         query = (
-            f"select start, number, digest from digest where series = (select id from series where {_SERIES})"
+            f"select start, number, digest from digest where series = (select id from series where {SERIES})"
             " and start >= ? and start < ? order by start"
         )
         return [Window(*row) for row in self._rows(query, *series, *interval)]
@@ -326,45 +299,6 @@ class Ledger:
         return _Memory(self, sink)
 
 
-_SERIES = "metadata_key = ? and event_type = ? and summary = ?"
-
-
-def _all_series(db: sqlite3.Connection) -> list[tuple[str, str, str]]:
-    return db.execute("select distinct metadata_key, event_type, summary from done").fetchall()
-
-
-def _merge(db: sqlite3.Connection, series: SeriesId, interval: Interval, table: str = "done") -> None:
-    touching = f"{_SERIES} and start <= ? and end >= ?"
-    bounds = (*series, interval.end, interval.start)
-    first, last = db.execute(f"select min(start), max(end) from {table} where {touching}", bounds).fetchone()
-    if first is not None:
-        db.execute(f"delete from {table} where {touching}", bounds)
-        interval = Interval(min(first, interval.start), max(last, interval.end))
-    db.execute(f"insert into {table} values (?, ?, ?, ?, ?)", (*series, *interval))
-
-
-def _prove(db: sqlite3.Connection, series: SeriesId, interval: Interval, windows: Sequence[Window]) -> None:
-    _merge(db, series, interval, "proven")
-    known = db.execute(f"select id from series where {_SERIES}", series).fetchone()
-    if known is None:
-        if not windows:
-            return
-        known = (db.execute("insert into series values (null, ?, ?, ?)", series).lastrowid,)
-    db.execute("delete from digest where series = ? and start >= ? and start < ?", (*known, *interval))
-    db.executemany("insert into digest values (?, ?, ?, ?)", ((*known, *window) for window in windows))
-
-
-def _cut(db: sqlite3.Connection, series: SeriesId, interval: Interval | None, table: str = "done") -> int:
-    rows = db.execute(f"select start, end from {table} where {_SERIES}", series).fetchall()
-    before = IntervalSet.of(rows)
-    left = before.minus(IntervalSet([interval])) if interval else IntervalSet()
-    if left == before:
-        return 0
-    db.execute(f"delete from {table} where {_SERIES}", series)
-    db.executemany(f"insert into {table} values (?, ?, ?, ?, ?)", ((*series, *each) for each in left))
-    return 1
-
-
 class _Memory(MutableMapping[str, str]):
     """One sink's notes: a mapping whose changes are durable at once."""
 
@@ -393,56 +327,6 @@ class _Memory(MutableMapping[str, str]):
     def __len__(self) -> int:
         count: int = self._ledger._rows("select count(*) from memory where sink = ?", self._sink)[0][0]
         return count
-
-
-@contextmanager
-def lock(path: Path) -> Iterator[None]:
-    """Hold the lock that lets one run of a pipeline go at a time; raises LockedError, saying who has it, if it is taken.
-
-    The lock goes with the process, however it ends.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _make_private(path)
-        file = path.open("a+")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}{_remedy(error)}") from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise LockedError(f"{path}: another run is under way: {file.read().strip() or 'of a process just started'}") from None
-        file.truncate(0)
-        started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {started}\n")
-        file.flush()
-        yield
-
-
-def _make_private(path: Path) -> None:
-    """Create the file, for its owner alone, if it is missing; SQLite gives its own files beside it the same mode."""
-    if str(path) != ":memory:":
-        os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o600))
-
-
-#: What to do about an error of SQLite or of the file system, by a part of its text.
-_REMEDIES = {
-    "full": "free some space, and run it again: nothing is lost",
-    "No space": "free some space, and run it again: nothing is lost",
-    "locked": "another program is using the file: close it, and run it again",
-    "readonly": "make the folder writable, or give another one with `ledger`",
-    "Read-only": "make the folder writable, or give another one with `ledger`",
-    "Permission": "make the folder writable, or give another one with `ledger`",
-    "unable to open": "make the folder writable, or give another one with `ledger`",
-    "malformed": "restore the file from a backup, or move it away: the next run then delivers everything again",
-    "damaged": "restore the file from a backup, or move it away: the next run then delivers everything again",
-    "not a database": "restore the file from a backup, or move it away: the next run then delivers everything again",
-}
-
-
-def _remedy(error: Exception) -> str:
-    return next((f"; {remedy}" for part, remedy in _REMEDIES.items() if part in str(error)), "")
 
 
 def _now() -> int:

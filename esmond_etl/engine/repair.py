@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable
 from contextlib import closing
 
-from esmond_etl.engine.ledger import Ledger, lock
+from esmond_etl.engine.files import lock
+from esmond_etl.engine.ledger import Ledger
 from esmond_etl.engine.result import Observer, Result, Unobserved
 from esmond_etl.engine.run import run
 from esmond_etl.engine.verify import Compared, Piece
@@ -26,7 +27,7 @@ def damaged(differing: Iterable[Compared], series: Iterable[Series], window: int
 
 
 def repair(definition: Definition, pieces: Iterable[Piece], observer: Observer | None = None) -> Result:
-    """Deliver some windows again, and whatever else is due in the time from the first to the last of them; returns how that went.
+    """Deliver some windows again, and whatever else is due in the time from the first to the last of them; returns the result of that run.
 
     Raises LockedError if a run is under way.
     """

@@ -13,8 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from esmond_etl.engine import changes, plan, remote
-from esmond_etl.engine import ledger as ledgers
+from esmond_etl.engine import changes, files, plan, remote
 from esmond_etl.engine.changes import Redeliver
 from esmond_etl.engine.delivery import Delivery, Outcome
 from esmond_etl.engine.ledger import Ledger
@@ -60,7 +59,7 @@ def run(
     """
     now = int(time.time())
     with (
-        ledgers.lock(definition.ledger_path.with_suffix(".lock")),
+        files.lock(definition.ledger_path.with_suffix(".lock")),
         closing(Ledger(definition.ledger_path)) as ledger,
         Stream(definition, stop) as stream,
         Delivery(stream, ledger, observer.waiting) as delivery,
@@ -152,7 +151,7 @@ def _passing_on(stop: threading.Event, tell: Callable[[], None]) -> Iterator[Non
     def watch() -> None:
         while not ended.wait(_OFTEN):
             if stop.is_set():
-                with suppress(Exception):  # whatever an engine raises that is gone
+                with suppress(Exception):  # the engine may already be gone
                     tell()
                 return
 

@@ -26,9 +26,9 @@ _DAYS = "perfSONAR's policy deletes an index 180 days after it was made, whateve
 class OpenSearchSink(Connection, Sink):
     """Documents in the OpenSearch of perfSONAR 5, as its own pipeline would have written them.
 
-    All that one test measured at one moment becomes one document, which Grafana and elmond show like any other; the metadata key of
-    esmond becomes its `test_checksum`, so old URLs go on working. Delivered twice, a document is there once. Of a moment that perfSONAR
-    has a document of its own of, nothing is written. Summaries are not: elmond and Grafana make them.
+    Each test result (all event types of one test at one time) becomes one document, which Grafana and elmond show like any other. The
+    metadata key of esmond becomes its `test_checksum`, so old URLs go on working. A document that is delivered twice is stored once.
+    Where perfSONAR has stored the same result itself, nothing is written. Summaries are not written: elmond and Grafana compute them.
     """
 
     place: ClassVar[tuple[str, ...]] = ("url", "stream")

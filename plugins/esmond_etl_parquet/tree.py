@@ -122,7 +122,8 @@ class Tree:
         clear_dead(folder for folder in scratches() if folder.name != Path(self._scratch).name)
         for info in self.files(STAGING):
             if info.type == pafs.FileType.Directory:
-                self.fs.delete_dir(info.path)
+                with suppress(FileNotFoundError):  # a request of a killed process, late on its way, may have removed it just now
+                    self.fs.delete_dir(info.path)
 
     @property
     def _aside(self) -> Path:

@@ -1,0 +1,63 @@
+"""The files of the engine beside a pipeline: private to their owner, locked by one run at a time, with errors that say what to do."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from esmond_etl.model.errors import ConfigError, LockedError
+
+
+@contextmanager
+def lock(path: Path) -> Iterator[None]:
+    """Hold the lock that lets one run of a pipeline go at a time; raises LockedError, saying who has it, if it is taken.
+
+    The lock goes with the process, however it ends.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path)
+        file = path.open("a+")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}{remedy(error)}") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise LockedError(f"{path}: another run is under way: {file.read().strip() or 'of a process just started'}") from None
+        file.truncate(0)
+        started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        file.write(f"process {os.getpid()} on {socket.gethostname()}, since {started}\n")
+        file.flush()
+        yield
+
+
+def make_private(path: Path) -> None:
+    """Create the file, for its owner alone, if it is missing; SQLite gives its own files beside it the same mode."""
+    if str(path) != ":memory:":
+        os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o600))
+
+
+#: What to do about an error of SQLite or of the file system, by a part of its text.
+_REMEDIES = {
+    "full": "free some space, and run it again: nothing is lost",
+    "No space": "free some space, and run it again: nothing is lost",
+    "locked": "another program is using the file: close it, and run it again",
+    "readonly": "make the folder writable, or give another one with `ledger`",
+    "Read-only": "make the folder writable, or give another one with `ledger`",
+    "Permission": "make the folder writable, or give another one with `ledger`",
+    "unable to open": "make the folder writable, or give another one with `ledger`",
+    "malformed": "restore the file from a backup, or move it away: the next run then delivers everything again",
+    "damaged": "restore the file from a backup, or move it away: the next run then delivers everything again",
+    "not a database": "restore the file from a backup, or move it away: the next run then delivers everything again",
+}
+
+
+def remedy(error: Exception) -> str:
+    return next((f"; {remedy}" for part, remedy in _REMEDIES.items() if part in str(error)), "")

@@ -1,0 +1,75 @@
+"""The tables of a ledger, and the changes of intervals in them; each change is one part of a transaction of the caller."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from esmond_etl.model.digest import Window
+from esmond_etl.model.interval import Interval, IntervalSet
+from esmond_etl.model.series import SeriesId
+
+SCHEMA = """
+create table if not exists about (name text primary key, value text not null) without rowid;
+create table if not exists done (
+    metadata_key text, event_type text, summary text, start integer, end integer,
+    primary key (metadata_key, event_type, summary, start)) without rowid;
+create table if not exists former (
+    metadata_key text, event_type text, summary text, start integer, end integer,
+    primary key (metadata_key, event_type, summary, start)) without rowid;
+create table if not exists metadata (key text primary key, source text, destination text, tool_name text) without rowid;
+create table if not exists failed (
+    metadata_key text, event_type text, summary text, start integer, end integer, message text, at integer,
+    primary key (metadata_key, event_type, summary)) without rowid;
+create table if not exists rejected (
+    sink text, metadata_key text, event_type text, summary text, ts integer, val text, reason text, at integer,
+    primary key (sink, metadata_key, event_type, summary, ts, val)) without rowid;
+create table if not exists memory (sink text, name text, value text, primary key (sink, name)) without rowid;
+create table if not exists proven (
+    metadata_key text, event_type text, summary text, start integer, end integer,
+    primary key (metadata_key, event_type, summary, start)) without rowid;
+create table if not exists series (
+    id integer primary key, metadata_key text, event_type text, summary text, unique (metadata_key, event_type, summary));
+create table if not exists digest (
+    series integer, start integer, number integer, digest blob, primary key (series, start)) without rowid;
+create table if not exists run (started integer, ended integer, result text);
+"""
+
+#: The condition that selects the rows of one series, in every table that has it.
+SERIES = "metadata_key = ? and event_type = ? and summary = ?"
+
+
+def all_series(db: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    return db.execute("select distinct metadata_key, event_type, summary from done").fetchall()
+
+
+def merge(db: sqlite3.Connection, series: SeriesId, interval: Interval, table: str = "done") -> None:
+    touching = f"{SERIES} and start <= ? and end >= ?"
+    bounds = (*series, interval.end, interval.start)
+    first, last = db.execute(f"select min(start), max(end) from {table} where {touching}", bounds).fetchone()
+    if first is not None:
+        db.execute(f"delete from {table} where {touching}", bounds)
+        interval = Interval(min(first, interval.start), max(last, interval.end))
+    db.execute(f"insert into {table} values (?, ?, ?, ?, ?)", (*series, *interval))
+
+
+def prove(db: sqlite3.Connection, series: SeriesId, interval: Interval, windows: Sequence[Window]) -> None:
+    merge(db, series, interval, "proven")
+    known = db.execute(f"select id from series where {SERIES}", series).fetchone()
+    if known is None:
+        if not windows:
+            return
+        known = (db.execute("insert into series values (null, ?, ?, ?)", series).lastrowid,)
+    db.execute("delete from digest where series = ? and start >= ? and start < ?", (*known, *interval))
+    db.executemany("insert into digest values (?, ?, ?, ?)", ((*known, *window) for window in windows))
+
+
+def cut(db: sqlite3.Connection, series: SeriesId, interval: Interval | None, table: str = "done") -> int:
+    rows = db.execute(f"select start, end from {table} where {SERIES}", series).fetchall()
+    before = IntervalSet.of(rows)
+    left = before.minus(IntervalSet([interval])) if interval else IntervalSet()
+    if left == before:
+        return 0
+    db.execute(f"delete from {table} where {SERIES}", series)
+    db.executemany(f"insert into {table} values (?, ?, ?, ?, ?)", ((*series, *each) for each in left))
+    return 1
