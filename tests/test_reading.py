@@ -111,8 +111,13 @@ def test_elmond_hides_nothing_behind_a_page_of_results_without_a_value(serve: An
 def test_a_page_that_ends_inside_a_second_loses_nothing_and_doubles_nothing(serve: Any, answer: Any) -> None:
     docs = [(1, 1.0), (2, 2.0), (2, 2.5), (2, 2.5), (2, 2.7), (3, 3.0), (4, 4.0)]
     server = serve(elmond(answer, docs))
-    found = points(reader(server.url, page=5).datapoints(series(base="base/0"), Interval(0, 10)))
-    assert found == [(1, 1.0), (2, 2.0), (2, 2.5), (2, 2.7), (3, 3.0), (4, 4.0)]
+    assert points(reader(server.url, page=5).datapoints(series(base="base/0"), Interval(0, 10))) == docs
+
+
+def test_an_archive_that_always_has_another_value_in_the_same_second_is_read_to_an_end(serve: Any, answer: Any) -> None:
+    count = iter(range(10**6))
+    server = serve(lambda asked: answer(200, json.dumps([{"ts": 5, "val": float(next(count))}]).encode()))
+    assert len(points(reader(server.url).datapoints(series(base="base/0"), Interval(5, 10)))) == 1
 
 
 def test_more_results_in_a_second_than_a_page_holds_is_an_error(serve: Any, answer: Any) -> None:

@@ -75,10 +75,7 @@ def _is_plain(body: bytes) -> bool:
 
 
 def check_page(batch: Batch, interval: Interval) -> Batch:
-    """The page without datapoints that came twice: the same `ts` and the same value.
-
-    Raises ValueError if the page is out of order, or holds datapoints that are not in `interval`.
-    """
+    """The page; raises ValueError if it is out of order, or holds datapoints that are not in `interval`."""
     if not len(batch):
         return batch
     first, last, is_strict = batch.moments[0], batch.moments[-1], batch.ascends(strictly=True)
@@ -88,10 +85,13 @@ def check_page(batch: Batch, interval: Interval) -> Batch:
     if first < interval.start or last >= interval.end:
         outside = first if first < interval.start else last
         raise ValueError(f"ts {outside} was not asked for (asked for {interval.start} to {interval.end - 1})")
-    return Batch(batch.series, batch.points, True, batch.faults) if is_strict else _without_repeats(batch)
+    return Batch(batch.series, batch.points, is_strict, batch.faults)
 
 
-def _without_repeats(batch: Batch) -> Batch:
+def without_repeats(batch: Batch) -> Batch:
+    """The page without datapoints that came twice: the same `ts` and the same value."""
+    if batch.in_order:
+        return batch
     seen: set[Any] = set()
     keep = []
     second = None
