@@ -88,6 +88,7 @@ if TYPE_CHECKING:
         hookimpl,
     )
     from esmond_etl.plugin.sink import (
+        EQUAL_IN_A_SECOND,
         Features,
         Load,
         Receipt,
@@ -182,6 +183,7 @@ _HOMES = {
     ),
     "plugin.hookspecs": ("hookimpl",),
     "plugin.sink": (
+        "EQUAL_IN_A_SECOND",
         "Features",
         "Load",
         "Receipt",
@@ -206,6 +208,7 @@ _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "BASE",
+    "EQUAL_IN_A_SECOND",
     "EVENT_TYPES",
     "JSON_TEXT",
     "NUMBER",

@@ -102,8 +102,12 @@ def test_tasks_get_longer_while_they_hold_little_and_shorter_when_they_hold_much
     first = pace.span
     feed = tasks([Todo(IntervalSet([Interval(0, 10**6 * DAY)]), series(1))], pace)
     next(feed)
-    pace.learn(1000, Task((), Interval(0, first), DAY))
+    pace.learn(BYTES // 5, Task((), Interval(0, first), DAY))
     assert pace.span == 2 * first
+    pace.learn(BYTES // 9, Task((), Interval(0, 2 * first), DAY))
+    assert pace.span == 8 * first
+    pace.learn(BYTES // 2, Task((), Interval(0, 8 * first), DAY))
+    assert pace.span == 8 * first
     for _ in range(20):
         pace.learn(0, Task((), Interval(0, pace.span), DAY))
     assert LONGEST // 2 < pace.span <= LONGEST

@@ -7,60 +7,23 @@ that succeeded has: it is read once for all event types of a test.
 
 from __future__ import annotations
 
-import threading
-import time
-from bisect import bisect_left
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 import pyarrow.compute as pc
 
-from esmond_etl.client.pages import Page, is_too_wide, walk
+from esmond_etl.client.pages import Page, Step, walk
+from esmond_etl.client.runs import Runs, Window
 from esmond_etl.model.batch import TS, Batch
-from esmond_etl.model.errors import ArchiveError, ContentError, RequestError, StatusError, StoppedError
+from esmond_etl.model.errors import ContentError
 from esmond_etl.model.interval import Interval, ceil
-from esmond_etl.model.series import BASE, Metadata, Series
+from esmond_etl.model.series import Series
 
-#: The event type that every result of a test answers, if it succeeded.
-RUNS: Final = "pscheduler-run-href"
-
-#: The event type of the results that did not.
+#: The event type of the results that failed.
 FAILURES: Final = "failures"
-
-#: What is known of this many tests is kept, for so long, s: new results arrive meanwhile.
-TESTS, FRESH = 4096, 3600
 
 #: So many results in a window tell how often a test runs.
 TELLING: Final = 100
-
-
-class Window(NamedTuple):
-    """A time in which one test has fewer results than a page holds."""
-
-    interval: Interval
-    results: int  #: as far as is known
-
-
-@dataclass
-class _Test:
-    """What is known of when one test had results; its windows lie side by side, oldest first."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    windows: list[Window] = field(default_factory=list)
-    made: float = 0.0  #: monotonic time
-
-    def covers(self, moment: int) -> bool:
-        is_fresh = time.monotonic() - self.made < FRESH
-        return bool(self.windows) and is_fresh and self.windows[0].interval.start <= moment <= self.windows[-1].interval.end
-
-    def add(self, window: Window, most: int) -> None:
-        """Take the next window; it is one with the last if both have no more than `most` results together."""
-        if self.windows and self.windows[-1].results + window.results <= most:
-            last = self.windows.pop()
-            window = Window(Interval(last.interval.start, window.interval.end), last.results + window.results)
-        self.windows.append(window)
 
 
 class _MoreThanKnown(Exception):
@@ -77,8 +40,7 @@ class Elmond:
     def __init__(self, read: Callable[[Series, Interval, int], Page], page: int, spacing: int) -> None:
         """`read` gives one page, of `page` datapoints at most; two results of one test lie `spacing` seconds apart or more."""
         self._read, self._page, self._spacing = read, page, spacing
-        self._tests: OrderedDict[str, _Test] = OrderedDict()
-        self._lock = threading.Lock()
+        self._runs = Runs(read, page)
 
     def datapoints(self, series: Series, interval: Interval) -> Iterator[Batch]:
         """The datapoints of `series` in `interval`, oldest first; all of a second are in one batch."""
@@ -89,9 +51,9 @@ class Elmond:
         return self._results(series, interval)
 
     def _results(self, series: Series, interval: Interval, again: bool = False) -> Iterator[Batch]:
-        windows = self._windows(series.metadata, interval)
+        windows = self._runs.windows(series.metadata, interval)
         if windows is None:
-            yield from self._in_steps(series, interval, self._page * self._spacing)
+            yield from self._in_steps(series, interval)
             return
         for window in windows:
             try:
@@ -99,31 +61,45 @@ class Elmond:
             except _MoreThanKnown as found:
                 rest = Interval(found.start, window.interval.end)
                 if again:  # results that have no pscheduler-run-href, so nothing tells how many there are
-                    yield from self._in_steps(series, rest, self._page * self._spacing)
+                    yield from self._in_steps(series, rest)
                 else:  # they may have arrived since the windows were made
-                    self._forget(series.metadata)
+                    self._runs.forget(series.metadata)
                     yield from self._results(series, rest, again=True)
 
     def _window(self, series: Series, window: Window) -> Iterator[Batch]:
+        whole = self._if_short(series)
+
         def step(asked: Interval, page: Page) -> tuple[Batch, int]:
             if page.length > window.results:
                 raise _MoreThanKnown(asked.start)
-            if page.length < self._page:
-                return page.batch, asked.end
-            return self._up_to_last_second(series, asked, page)
+            return whole(asked, page)
 
         return walk(lambda asked: self._read(series, asked, self._page), window.interval, step)
 
-    def _in_steps(self, series: Series, interval: Interval, width: int) -> Iterator[Batch]:
-        """Read windows of `width` seconds, each until nothing more comes."""
+    def _in_steps(self, series: Series, interval: Interval) -> Iterator[Batch]:
+        """Read windows so narrow that a page cannot hide a result behind others, each until nothing more comes."""
+        step = self._until_nothing_new(series)
+        for piece in interval.pieces(self._page * self._spacing):
+            yield from walk(lambda asked: self._read(series, asked, self._page), piece, step)
+
+    def _if_short(self, series: Series) -> Step:
+        """Take a short page for the last one."""
+
+        def step(asked: Interval, page: Page) -> tuple[Batch, int]:
+            is_last = page.length < self._page
+            return (page.batch, asked.end) if is_last else self._up_to_last_second(series, asked, page)
+
+        return step
+
+    def _until_nothing_new(self, series: Series) -> Step:
+        """Take a page for the last one if it has nothing after its first second."""
 
         def step(asked: Interval, page: Page) -> tuple[Batch, int]:
             last = page.last(asked)
-            is_over = last is None or (last == asked.start and page.length < self._page)
-            return (page.batch, asked.end) if is_over else self._up_to_last_second(series, asked, page)
+            is_last = last is None or (last == asked.start and page.length < self._page)
+            return (page.batch, asked.end) if is_last else self._up_to_last_second(series, asked, page)
 
-        for piece in interval.pieces(width):
-            yield from walk(lambda asked: self._read(series, asked, self._page), piece, step)
+        return step
 
     def _up_to_last_second(self, series: Series, asked: Interval, page: Page) -> tuple[Batch, int]:
         """The page without its last second, which may go on, and that second: the next page starts there."""
@@ -134,13 +110,15 @@ class Elmond:
         return _before(page.batch, last), last
 
     def _failures(self, series: Series, interval: Interval) -> Iterator[Batch]:
-        """Failed runs have no pscheduler-run-href; they are not more frequent than twice the runs that succeeded."""
-        windows = self._windows(series.metadata, interval)
+        """Failed runs have no pscheduler-run-href: there are as many as runs were due, less those that succeeded."""
+        windows = self._runs.windows(series.metadata, interval)
         if windows is None:
-            return self._in_steps(series, interval, self._page * self._spacing)
-        seconds = [each.interval.seconds / each.results for each in windows if each.results >= TELLING]
-        width = int(self._page * min(seconds) / 2) if seconds else interval.seconds
-        return self._in_steps(series, interval, max(width, self._page * self._spacing))
+            yield from self._in_steps(series, interval)
+            return
+        due = max((each.rate for each in windows if each.results >= TELLING), default=0) * 1.1
+        step = self._if_short(series) if due else self._until_nothing_new(series)
+        for piece in _with_few_failures(windows, due, self._page * 9 // 10):
+            yield from walk(lambda asked: self._read(series, asked, self._page), piece, step)
 
     def _summaries(self, series: Series, interval: Interval) -> Iterator[Batch]:
         """elmond computes a summary of the results that it is asked for, so it is asked for whole windows of it."""
@@ -151,60 +129,21 @@ class Elmond:
             if len(page.batch) or page.batch.faults:
                 yield page.batch
 
-    def _windows(self, metadata: Metadata, interval: Interval) -> list[Window] | None:
-        """Windows that cover `interval`; None if nothing tells when the test had results."""
-        if BASE not in metadata.event_types.get(RUNS, {}):
-            return None
-        test = self._test(metadata)
-        with test.lock:
-            if not test.covers(interval.start):
-                test.windows, test.made = [], time.monotonic()
-            try:
-                self._extend(test, Series(metadata, RUNS, BASE), interval)
-            except StoppedError:
-                raise
-            except ArchiveError:  # the series itself says what is wrong, if that is more than with this event type
-                test.windows = []
-                return None
-            parts = ((each.interval.intersection(interval), each.results) for each in test.windows)
-            return [Window(part, results) for part, results in parts if part.seconds]
 
-    def _test(self, metadata: Metadata) -> _Test:
-        with self._lock:
-            test = self._tests.setdefault(metadata.key, _Test())
-            self._tests.move_to_end(metadata.key)
-            if len(self._tests) > TESTS:
-                self._tests.popitem(last=False)
-            return test
-
-    def _forget(self, metadata: Metadata) -> None:
-        with self._lock:
-            self._tests.pop(metadata.key, None)
-
-    def _extend(self, test: _Test, runs: Series, interval: Interval) -> None:
-        """Add windows to `test` until they reach the end of `interval`."""
-        limit = max(1, self._page * 9 // 10)  # a tenth may come in before the windows are read
-        while (start := test.windows[-1].interval.end if test.windows else interval.start) < interval.end:
-            asked, page = self._runs(runs, start, interval.end, limit)
-            last = page.last(asked)
-            if last is None or (last == start and page.length < limit):
-                window = Window(asked, page.length)
-            elif last == start:
-                window = Window(Interval(start, start + 1), page.length)
-            else:
-                window = Window(Interval(start, last), bisect_left(page.batch.moments, last))
-            test.add(window, limit // 2)
-
-    def _runs(self, runs: Series, start: int, end: int, limit: int) -> tuple[Interval, Page]:
-        """A page of runs from `start` on, and for what time it is: up to now if the archive can bear that, to `end` at least."""
-        for until in (max(end, int(time.time())), end):
-            asked = Interval(start, until)
-            try:
-                return asked, self._read(runs, asked, limit)
-            except (RequestError, StatusError) as error:
-                if not is_too_wide(error) or until == end:
-                    raise
-        raise AssertionError("the last one returns or raises")
+def _with_few_failures(windows: list[Window], rate: float, most: int) -> Iterator[Interval]:
+    """The time of `windows` in pieces in which no more than `most` runs failed, if `rate` runs were due each second."""
+    start, due = windows[0].interval.start, 0.0
+    for (first, end), _, succeeded in windows:
+        failed = (end - first) * (rate - succeeded)
+        if due and due + failed > most:
+            yield Interval(start, first)
+            start, due = first, 0.0
+        due += failed
+        while due > most:  # a time in which most runs failed
+            middle = start + max(1, int(most / rate))
+            yield Interval(start, middle)
+            start, due = middle, (end - middle) * rate
+    yield Interval(start, windows[-1].interval.end)
 
 
 def _before(batch: Batch, ts: int) -> Batch:

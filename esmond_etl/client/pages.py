@@ -29,6 +29,10 @@ class Page(NamedTuple):
         return max(moments, default=None)
 
 
+#: Makes of what was asked for, and the page that came, the datapoints that are new, and where the next page starts.
+Step = Callable[[Interval, Page], tuple[Batch, int]]
+
+
 def fetch(archive: Archive, series: Series, asked: Interval, limit: int, tolerant: bool) -> Page:
     """The datapoints of `series` in `asked`, at most `limit`; raises ArchiveError if they cannot be read, or are not what was asked for.
 
@@ -47,10 +51,8 @@ def fetch(archive: Archive, series: Series, asked: Interval, limit: int, toleran
     return archive.get(series.served.uri, params, decode)
 
 
-def walk(
-    read: Callable[[Interval], Page], interval: Interval, step: Callable[[Interval, Page], tuple[Batch, int]]
-) -> Iterator[Batch]:
-    """What `step` makes of each page of `interval`: the datapoints that are new, and where the next page starts."""
+def walk(read: Callable[[Interval], Page], interval: Interval, step: Step) -> Iterator[Batch]:
+    """The datapoints of all pages of `interval`, a batch a page."""
     start, width, widest = interval.start, interval.seconds, interval.seconds
     while start < interval.end:
         asked = Interval(start, min(start + width, interval.end))

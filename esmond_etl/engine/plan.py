@@ -50,8 +50,9 @@ class Pace:
         """Adapt to a task that held `size` bytes; one that was cut short at an edge tells nothing."""
         if size > 2 * BYTES and self.span > self.window and task.interval.seconds * 2 > self.span:
             self.span //= 2
-        elif size < BYTES // 4 and task.interval.seconds >= self.span:
-            self.span = min(self.span * (2 if size else 4), self._longest)
+        elif task.interval.seconds >= self.span:
+            growth = next((times for times in (8, 4, 2) if size * times < BYTES // 2), 1)
+            self.span = min(self.span * growth, self._longest)
 
     @property
     def _longest(self) -> int:

@@ -53,6 +53,7 @@ class Compared:
     error: str = ""  #: why it could not be compared to its end
     moments: set[int] = field(default_factory=set)  #: Unix times of all that differs
     known: frozenset[int] = frozenset()  #: moments of rejected datapoints
+    one_a_second: bool = False  #: whether the sink keeps one of equal datapoints in one second
     told: Callable[[Compared, Difference], None] = lambda _, __: None  #: is told of every difference
 
     @property
@@ -97,7 +98,8 @@ def verify(delivery: Delivery, ledger: Ledger, pieces: Iterable[Piece], told: To
 
     def compared(pair: tuple[str, Sink, Piece]) -> Compared:
         label, sink, piece = pair
-        result = Compared(piece.series.id, label, known=rejected.get((label, piece.series.id), frozenset()))
+        known = rejected.get((label, piece.series.id), frozenset())
+        result = Compared(piece.series.id, label, known=known, one_a_second=sink.features.one_a_second)
         if told:
             result.told = told
         return _compare(delivery.stream, sink, piece, result)
@@ -181,6 +183,8 @@ def _one_by_one(left: Batch | None, right: Batch | None, result: Compared) -> No
     ours, theirs = _by_second(left), _by_second(right)
     for ts in sorted({*ours, *theirs}):
         here, there = ours.get(ts, []), theirs.get(ts, [])
+        if result.one_a_second and len(here) > 1:
+            here = [value for place, value in enumerate(here) if not any(same_value(value, other) for other in here[:place])]
         result.equal += _take_common(here, there)
         for source, sink in zip(here, there, strict=False):
             result.add(Difference("different", ts, source, sink))

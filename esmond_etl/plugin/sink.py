@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Final
 
 from esmond_etl.model.batch import Batch
 from esmond_etl.model.errors import SinkError
@@ -49,6 +50,10 @@ class Receipt:
     remarks: Mapping[str, int] = field(default_factory=dict)  #: what the user should know -> of how many datapoints it is true
 
 
+#: A remark of a receipt, for sinks that keep one datapoint of a series in each second.
+EQUAL_IN_A_SECOND: Final = "datapoints that equal another one of their series in the same second: the target keeps one of them"
+
+
 class Load(ABC):
     """One task on its way into one target."""
 
@@ -81,6 +86,7 @@ class Features:
     reads_back: bool = True  #: `read` returns what the target holds
     merges: bool = False  #: the target may hold the same series from elsewhere: they are compared, and kept
     several_hosts: bool = False  #: tasks may be delivered from several hosts at the same time
+    one_a_second: bool = False  #: of equal datapoints of a series in one second, the target keeps one
     prints: bool = False  #: datapoints go to standard output, so nothing else may
 
 

@@ -21,6 +21,7 @@ class Tally:
     written: int = 0
     unchanged: int = 0
     guessed: int = 0  #: percentages among the written whose weight is a guess
+    repeated: int = 0  #: of the unchanged ones, those that equal another one of the source in the same second
     mixed: int = 0  #: of metadata that are one in the target with another
     rejected: list[Reject] = field(default_factory=list)
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from esmond_etl import (
     BASE,
+    EQUAL_IN_A_SECOND,
     NUMBER,
     ArchiveError,
     Batch,
@@ -99,6 +100,7 @@ class EsmondLoad(Load):
         rejected = [reject for tally in self._tallies for reject in tally.rejected]
         remarks = {
             "percentages of uncertain weight": sum(tally.guessed for tally in self._tallies),
+            EQUAL_IN_A_SECOND: sum(tally.repeated for tally in self._tallies),
             "datapoints of metadata that are one in the target, as they differ in nothing that it looks at": sum(
                 tally.mixed for tally in self._tallies
             ),
@@ -207,7 +209,9 @@ def _points(series: Series, batches: Iterable[Batch], tally: Tally) -> Points:
     repeated = pc.invert(firsts)
     again, before = val.filter(repeated), val.take(first.filter(repeated))
     same = values.same(again, before)
-    tally.unchanged += pc.sum(same).as_py() or 0
+    repeats = pc.sum(same).as_py() or 0
+    tally.unchanged += repeats
+    tally.repeated += repeats
     other = pc.invert(same)
     kept = map(values.shown, before.filter(other).to_pylist())
     reasons = [f"the source has another value in that second, which is kept: {each[:200]}" for each in kept]

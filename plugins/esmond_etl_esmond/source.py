@@ -44,7 +44,10 @@ class EsmondSource(Connection, Source):
     )
     page: int = Field(10_000, gt=0, le=10_000, description="datapoints a request at most")
     spacing: Duration = Field(
-        1, gt=0, description="least time between two results of one test; elmond is read in steps of it times `page`"
+        1,
+        gt=0,
+        description="least time between two results of one test; elmond is read in steps of it times `page` where a test has no "
+        "pscheduler-run-href",
     )
 
     trust_time_updated: bool = Field(

@@ -11,7 +11,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import Batch, Load, Receipt, Reject, Series
+from esmond_etl import EQUAL_IN_A_SECOND, Batch, Load, Receipt, Reject, Series
 from esmond_etl_influxdb import lines
 from esmond_etl_influxdb.fields import Points
 from esmond_etl_influxdb.server import Refused, Server
@@ -137,7 +137,8 @@ class InfluxDBLoad(Load):
         rejected = tuple(reject for reject in self._rejects.values() if reject.series in self._ended)
         taken = sum(counts.taken for counts in self._ended.values())
         unchanged = sum(counts.unchanged for counts in self._ended.values())
-        return Receipt(written=taken - unchanged - len(rejected), unchanged=unchanged, rejected=rejected)
+        remarks = {EQUAL_IN_A_SECOND: unchanged} if unchanged else {}
+        return Receipt(taken - unchanged - len(rejected), unchanged, rejected, remarks)
 
     def rollback(self) -> None:
         """Forget what has not been sent."""

@@ -60,7 +60,7 @@ class OpenSearchSink(Connection, Sink):
     @property
     def features(self) -> Features:
         """A document is replaced as a whole; those that others have made are compared, and kept."""
-        return Features(merges=True, several_hosts=True)
+        return Features(merges=True, several_hosts=True, one_a_second=True)
 
     @property
     def _pattern(self) -> str:

@@ -11,6 +11,8 @@ import pytest
 import requests
 from esmond_etl_archive.samples import START
 
+from esmond_etl import EQUAL_IN_A_SECOND
+
 ROOT = "/esmond/perfsonar/archive"
 KEY = "0cb19291fb6d40eaa1955376772bf5d2"
 SERVED: dict[str, list[tuple[int, Any]]] = {
@@ -116,8 +118,8 @@ def test_what_elmond_serves_is_copied_and_what_it_does_not_is_listed(mirror: Any
     result = json.loads(output)
     assert code == 1
     assert sorted(result["failures"]) == [f"{KEY}/{name}/base" for name in sorted(NOT_SERVED)]
-    assert (result["written"], result["unchanged"], result["rejected"]) == (15, 0, 2)
-    assert result["remarks"] == {}
+    assert (result["written"], result["unchanged"], result["rejected"]) == (15, 1, 2)
+    assert result["remarks"] == {EQUAL_IN_A_SECOND: 1}
     [held] = mirror.copy.values()
     kept = SERVED | {
         "throughput": [SERVED["throughput"][0], SERVED["throughput"][1], SERVED["throughput"][4]],
@@ -151,7 +153,7 @@ def test_a_second_run_sends_nothing_of_it_again(mirror: Any, run: Any) -> None:
     mirror.target.requests.clear()
     code, output = run("run", "--json", "--reload")
     result = json.loads(output)
-    assert (code, result["written"], result["unchanged"], result["rejected"]) == (1, 0, 15, 2)
+    assert (code, result["written"], result["unchanged"], result["rejected"]) == (1, 0, 16, 2)
     assert mirror.target.requests["PUT"] == 0
     assert mirror.copy == before
 
@@ -162,3 +164,11 @@ def test_elmond_takes_nothing_and_says_so(mirror: Any, serve: Any, answer: Any) 
     mirror.load({"metadata": mirror.metadata("failures"), "datapoints": {"failures": [(START, {})]}})
     with pytest.raises(SinkError, match="status 405: Method not allowed"):
         mirror.run(serve(lambda asked: elmond(asked, answer)).url)
+
+
+def test_verify_knows_that_the_target_keeps_one_of_equal_datapoints(run: Any) -> None:
+    run("run", "--json")
+    _, output = run("verify", "--json")
+    compared = json.loads(output)["differing"]
+    differing = {each["series"]: (each["missing"], each["rejected"]) for each in compared if each["missing"]}
+    assert differing == {f"{KEY}/throughput/base": (1, 1), f"{KEY}/throughput-subintervals/base": (1, 1)}
