@@ -382,8 +382,8 @@ def test_a_page_that_is_no_data_raises_the_url(serve: Callable[..., Any], answer
     url = serve(respond).url
     archive = ApiConnect(url)
     found = event_type(next(archive.get_metadata()), "throughput")
-    found._archive.retries = 0
-    found._archive.__post_init__()
+    found._reader.archive.retries = 0
+    found._reader.archive.__post_init__()
     with pytest.raises(ContentError, match="/base"):
         found.get_data()
 

@@ -275,6 +275,25 @@ def test_a_list_that_never_stays_is_an_error(serve: Any, answer: Any) -> None:
         list(reader(server.url).metadata({}))
 
 
+def test_a_list_that_gives_the_same_page_at_every_offset_is_an_error(serve: Any, answer: Any) -> None:
+    page = json.dumps([entry(f"{number:05}") for number in range(1000)]).encode()
+    server = serve(lambda asked: answer(200, page))
+    with pytest.raises(ContentError, match="before offset 2000 has only metadata of the pages before it"):
+        list(reader(server.url).metadata({}))
+    assert len(server.asked) == 2
+
+
+def test_a_list_without_an_end_is_an_error(serve: Any, answer: Any) -> None:
+    def respond(asked: Any) -> Any:
+        offset = int(asked.query.get("offset", 0))
+        page = [entry(f"{offset + number:09}") for number in range(1000)]
+        page[0]["metadata-count-total"] = 1500
+        return answer(200, json.dumps(page).encode())
+
+    with pytest.raises(ContentError, match="the list has no end: the archive has listed 14000 metadata, and says that it has 1500"):
+        list(reader(serve(respond).url).metadata({}))
+
+
 def test_a_redirect_is_followed_when_reading(serve: Any, answer: Any) -> None:
     def respond(asked: Any) -> Any:
         if asked.path.endswith("/base"):

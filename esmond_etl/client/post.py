@@ -25,6 +25,7 @@ import msgspec
 from esmond_etl.client import wire
 from esmond_etl.client.filters import ApiFilters
 from esmond_etl.client.query import Metadata, connect
+from esmond_etl.client.reading import Reader
 from esmond_etl.model.errors import ArchiveError, EsmondEtlError, StatusError
 from esmond_etl.model.event_types import event_type as known
 from esmond_etl.model.series import MADE_UP
@@ -185,7 +186,7 @@ class MetadataPost(_Post):
             raise MetadataPostException(f"a parameter cannot be written as JSON: {error}") from None
         try:
             answer = archive.write("POST", archive.list_url, body)
-            return Metadata(_metadata(answer.body), self.api_url, self.filters, archive)
+            return Metadata(_metadata(answer.body), self.api_url, self.filters, Reader(archive))
         except ArchiveError as error:
             raise MetadataPostException(str(error)) from error
         except ValueError as error:

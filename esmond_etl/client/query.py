@@ -84,8 +84,8 @@ def connect(
 class _Node:
     """A part of what a query found, and the way to the data under it."""
 
-    def __init__(self, listed: Listed, api_url: str, filters: ApiFilters, archive: Archive) -> None:
-        self._listed, self._archive = listed, archive
+    def __init__(self, listed: Listed, api_url: str, filters: ApiFilters, reader: Reader) -> None:
+        self._listed, self._reader = listed, reader
         self.api_url, self.filters = api_url, filters
 
     @property
@@ -106,12 +106,12 @@ class Metadata(_Node):
         data: Listed | Mapping[str, Any],
         api_url: str,
         filters: ApiFilters | None = None,
-        archive: Archive | None = None,
+        reader: Reader | None = None,
     ) -> None:
         """The metadata of one entry of an archive's list."""
         filters = filters or ApiFilters()
         listed = data if isinstance(data, Listed) else Listed.from_json(data)
-        super().__init__(listed, api_url.rstrip("/"), filters, archive or connect(api_url, filters=filters))
+        super().__init__(listed, api_url.rstrip("/"), filters, reader or Reader(connect(api_url, filters=filters)))
 
     @property
     def metadata_key(self) -> str:
@@ -206,7 +206,7 @@ class Metadata(_Node):
         return self._event_type(event_type) if event_type in self._listed.event_types else None
 
     def _event_type(self, name: str) -> EventType:
-        return EventType(Series(self._listed, name), self.api_url, self.filters, self._archive)
+        return EventType(Series(self._listed, name), self.api_url, self.filters, self._reader)
 
     @property
     def _data(self) -> dict[str, Any]:
@@ -220,8 +220,8 @@ class Metadata(_Node):
 class _Measured(_Node):
     """What has data."""
 
-    def __init__(self, series: Series, api_url: str, filters: ApiFilters, archive: Archive) -> None:
-        super().__init__(series.metadata, api_url, filters, archive)
+    def __init__(self, series: Series, api_url: str, filters: ApiFilters, reader: Reader) -> None:
+        super().__init__(series.metadata, api_url, filters, reader)
         self._series = series
 
     @property
@@ -235,7 +235,7 @@ class _Measured(_Node):
         Raises ArchiveError if they cannot be read; ConfigError if the filters make no sense.
         """
         series, interval = self._series, window(self._series, self.filters.interval())
-        reader = Reader(self._archive)
+        reader = self._reader
         if self.filters.verbose:
             print(f"[url: {series.served.uri}, {interval}]", file=sys.stderr)
 
@@ -275,7 +275,7 @@ class EventType(_Measured):
         return None
 
     def _summary(self, summary: SummaryId) -> Summary:
-        return Summary(self._series.replace(summary=summary), self.api_url, self.filters, self._archive)
+        return Summary(self._series.replace(summary=summary), self.api_url, self.filters, self._reader)
 
     @property
     def _data(self) -> dict[str, Any]:
@@ -350,9 +350,10 @@ class ApiConnect:
         archive = connect(self.api_url, self.username, self._api_key, self.script_alias, self.filters)
         if self.filters.verbose:
             print(f"[url: {archive.list_url}, {asked}]", file=sys.stderr)
-        for listed in Reader(archive).metadata(asked):
+        reader = Reader(archive)
+        for listed in reader.metadata(asked):
             if event_type is None or event_type in listed.event_types:
-                yield Metadata(listed, self.api_url, self.filters, archive)
+                yield Metadata(listed, self.api_url, self.filters, reader)
 
     def __repr__(self) -> str:
         return f"<ApiConnect: {self.api_url} {self.filters}>"

@@ -24,6 +24,9 @@ TEXTS_PAGE: Final = 1000
 #: How often a list is walked until its length stays the same from the first page to the last.
 WALKS: Final = 5
 
+#: No archive has so many metadata.
+LONGEST_LIST: Final = 10_000_000
+
 #: elmond refuses to list beyond this many.
 ELMOND_END: Final = 10_000
 
@@ -61,7 +64,7 @@ class Reader:
         raise ContentError(f"{url}: the list of metadata changed during each of {WALKS} walks: try again later", url)
 
     def _list_pages(self, filters: Mapping[str, Any]) -> Iterator[tuple[list[Metadata], int | None]]:
-        offset = 0
+        offset, keys = 0, set[str]()
         while True:
             params = {**filters, "limit": LIST_PAGE, "offset": offset or None}
             try:
@@ -75,8 +78,19 @@ class Reader:
             self.unusable |= listed.unusable
             yield listed.metadata, listed.total
             offset += listed.entries
+            self._check_progress(listed, offset, keys)
             if listed.entries < LIST_PAGE and offset >= (listed.total or 0):
                 return
+
+    def _check_progress(self, listed: wire.Listed, offset: int, keys: set[str]) -> None:
+        """Raise ContentError if the list, read up to `offset`, has no end; `keys` are those of the walk so far."""
+        url, before = self.archive.list_url, len(keys)
+        keys.update(each.key for each in listed.metadata)
+        if listed.metadata and len(keys) == before:
+            raise ContentError(f"{url}: the page of the list before offset {offset} has only metadata of the pages before it", url)
+        if offset > LONGEST_LIST or (listed.total is not None and offset > 2 * listed.total + 10 * LIST_PAGE):
+            said = "" if listed.total is None else f", and says that it has {listed.total}"
+            raise ContentError(f"{url}: the list has no end: the archive has listed {offset} metadata{said}", url)
 
     def datapoints(self, series: Series, interval: Interval) -> Iterator[Batch]:
         """The datapoints of `series` in `interval`, oldest first, a batch a page; raises ArchiveError if any could not be read."""
