@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -133,7 +132,7 @@ def _opened(pipeline: Definition, stage: Any, stack: ExitStack) -> dict[str, str
 def _context(pipeline: Definition, source: Any = None) -> Context:
     from esmond_etl.plugin.stage import Context
 
-    return Context(pipeline.name, pipeline.settings.parallel, source=source, stop=threading.Event())
+    return Context(pipeline.name, pipeline.settings.requests, source=source, most=pipeline.settings.most)
 
 
 def _listed(pipeline: Definition, working: bool, series: list[Any], stack: ExitStack) -> dict[str, str]:

@@ -22,6 +22,7 @@ from urllib3.util.retry import Retry
 
 from esmond_etl.client.failures import broken, failure, is_transient, translate_errors
 from esmond_etl.client.guard import POOLS, Guard
+from esmond_etl.client.limit import Limit
 from esmond_etl.client.urls import list_url
 from esmond_etl.model import profile
 from esmond_etl.model.errors import (
@@ -47,6 +48,9 @@ CONNECT: Final = 10
 
 #: Redirects that are followed, one after the other.
 _REDIRECTS: Final = 5
+
+#: What an archive answers that has too much to do.
+OVERLOADED: Final = frozenset({429, 500, 502, 503, 504})
 
 #: Bytes of an answer that are read, and decompressed, at a time.
 _PIECE: Final = 2**17
@@ -94,6 +98,7 @@ class Archive:
     retries: int = 4
     backoff: float = 0.3  #: s before the first retry; twice as long before each further one
     parallel: int = 8  #: requests in flight at most
+    adapts: bool = False  #: whether that number follows what the archive can bear
     rate: float | None = None  #: requests a second at most
     stop: threading.Event = field(default_factory=threading.Event)
     traffic: Traffic = field(default_factory=Traffic)
@@ -103,7 +108,7 @@ class Archive:
         self.list_url, basic = list_url(self.url, self.script_alias)
         self.origin = "{0.scheme}://{0.netloc}".format(urlsplit(self.list_url))
         self._authorization = f"Token {self.api_key}" if self.api_key else basic
-        self._slots = threading.BoundedSemaphore(self.parallel)
+        self.limit = Limit(self.parallel, self.adapts)
         self._pace = _Pace(1 / self.rate if self.rate else 0)
         self._retry = Retry(total=self.retries, backoff_factor=self.backoff, backoff_max=60, backoff_jitter=self.backoff)
         self._session = requests.Session()
@@ -186,11 +191,20 @@ class Archive:
         if self.stop.is_set():
             raise StoppedError("told to stop")
         self._pace.wait(self.stop)
-        with self._slots:
-            answer, headers = self._exchange(request)
+        answer, headers = self._in_turn(request)
         if answer.status < 300:
             return answer
         raise failure(request.method, request.url, answer.status, answer.body, headers)
+
+    def _in_turn(self, request: _Request) -> tuple[Answer, Mapping[str, str]]:
+        turn, seconds, size = self.limit.take(), None, 0
+        try:
+            answer, headers = self._exchange(request)
+            if answer.status not in OVERLOADED:
+                seconds, size = answer.seconds, len(answer.body) + len(request.body or b"")
+            return answer, headers
+        finally:
+            self.limit.give(turn, seconds, size)
 
     def _exchange(self, request: _Request) -> tuple[Answer, Mapping[str, str]]:
         received = 0

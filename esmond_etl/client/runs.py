@@ -88,7 +88,7 @@ class Runs:
         with test.lock:
             try:
                 while not test.is_silent and (lacking := test.lacks(interval, int(time.time())))[0].seconds:
-                    test.put(list(self._found(series, *lacking)), self._limit // 2)
+                    test.put(list(self._found(series, *lacking)), self._limit // 4)
             except StoppedError:
                 raise
             except ArchiveError:  # the series that is read says what is wrong, if that is more than with this event type
@@ -119,7 +119,7 @@ class Runs:
         while start < interval.end:
             asked, page = self._page(series, start, interval.end, latest)
             last = page.last(asked)
-            if last is None or (last == start and page.length < self._limit):
+            if last is None or (last == start and page.length <= self._limit // 2):
                 window = Window.of(asked, page.length)
             elif last == start:
                 window = Window.of(Interval(start, start + 1), page.length)

@@ -105,7 +105,8 @@ class Delivery:
         settings, source = self.definition.settings, self.definition.source
         with ExitStack() as opened:
             for label, sink in self._sinks():
-                sink.open(Context(self.definition.name, settings.parallel, ledger.memory(label), source, waiting, self.stop))
+                memory = ledger.memory(label)
+                sink.open(Context(self.definition.name, settings.requests, memory, source, waiting, self.stop, settings.most))
                 opened.callback(sink.close)
             self._opened = opened.pop_all()
 
@@ -200,7 +201,7 @@ class Delivery:
         def work() -> list[_Moved]:
             return [self._series(each, attempt) for each in left]
 
-        workers = [self.stream.pool.submit(work) for _ in range(min(len(series), self.definition.settings.parallel))]
+        workers = [self.stream.pool.submit(work) for _ in range(min(len(series), self.definition.settings.threads))]
         return [moved for worker in workers for moved in worker.result()]
 
     def _series(self, series: Series, attempt: _Attempt) -> _Moved:

@@ -50,7 +50,7 @@ def quick(delivery: Delivery, ledger: Ledger, pieces: Iterable[Piece]) -> Iterat
         return result
 
     pairs = [(label, sink, each) for each in pieces for label, sink in zip(definition.labels, definition.sinks, strict=True)]
-    with ThreadPoolExecutor(definition.settings.parallel, "verify") as pool:
+    with ThreadPoolExecutor(definition.settings.threads, "verify") as pool:
         yield from pool.map(checked, pairs)
 
 
@@ -119,5 +119,5 @@ def holdings(delivery: Delivery, pieces: Iterable[Piece]) -> Iterator[tuple[str,
         return label, piece.series.id, measured(piece.series), digest.total(found)
 
     pairs = [(label, sink, each) for each in pieces for label, sink in zip(definition.labels, definition.sinks, strict=True)]
-    with ThreadPoolExecutor(definition.settings.parallel, "verify") as pool:
+    with ThreadPoolExecutor(definition.settings.threads, "verify") as pool:
         yield from pool.map(held, pairs)

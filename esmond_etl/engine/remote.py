@@ -89,9 +89,7 @@ def _opened(job: Job) -> Delivery:
 
 def _share(definition: Definition, workers: int) -> Definition:
     """The pipeline with one worker's part of its requests in flight and of its source's rate."""
-    parallel = max(1, -(-definition.settings.parallel // workers))
-    settings = definition.settings.model_copy(update={"parallel": parallel})
-    return replace(definition, settings=settings, source=definition.source.share(workers))
+    return replace(definition, settings=definition.settings.share(workers), source=definition.source.share(workers))
 
 
 def _listen(job: Job, stop: threading.Event) -> None:

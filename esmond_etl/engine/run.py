@@ -134,7 +134,7 @@ def _executor(
             yield engine.executor, partial(remote.deliver, job), engine.workers
         return
     if not processes:
-        with ThreadPoolExecutor(definition.settings.parallel, "task") as executor:
+        with ThreadPoolExecutor(definition.settings.threads, "task") as executor:
             yield executor, delivery.deliver, 0
         return
     from esmond_etl.engine import processes as workers
@@ -238,7 +238,7 @@ class _Run:
 
     def _enough(self, tasks: Iterable[Task]) -> bool:
         sizes = [len(task.series) for task in tasks]
-        return len(sizes) >= self.at_once and (sum(sizes) >= 2 * self.definition.settings.parallel or len(sizes) >= 64)
+        return len(sizes) >= self.at_once and (sum(sizes) >= 2 * self.definition.settings.threads or len(sizes) >= 64)
 
     def _settle(self, in_flight: dict[Future[Outcome], Task]) -> None:
         """Wait until a task has ended, and record it: first comes the sinks' commit, then this."""

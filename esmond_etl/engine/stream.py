@@ -25,13 +25,13 @@ class Stream:
         self.stop = stop or threading.Event()
         self.source, self.chain = definition.source, Chain(definition.transforms)
         self.stages: list[Stage] = []
-        parallel = definition.settings.parallel
+        settings = definition.settings
         with ExitStack() as opened:
             for stage in (definition.source, *definition.transforms):
-                stage.open(Context(definition.name, parallel, stop=self.stop))
+                stage.open(Context(definition.name, settings.requests, stop=self.stop, most=settings.most))
                 opened.callback(stage.close)
                 self.stages.append(stage)
-            self.pool = ThreadPoolExecutor(parallel, "read")
+            self.pool = ThreadPoolExecutor(settings.threads, "read")
             opened.callback(self.pool.shutdown, cancel_futures=True)
             self._opened = opened.pop_all()
 

@@ -104,7 +104,7 @@ def verify(delivery: Delivery, ledger: Ledger, pieces: Iterable[Piece], told: To
             result.told = told
         return _compare(delivery.stream, sink, piece, result)
 
-    with ThreadPoolExecutor(definition.settings.parallel, "verify") as pool:
+    with ThreadPoolExecutor(definition.settings.threads, "verify") as pool:
         yield from pool.map(compared, pairs)
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from datetime import date, datetime
 from datetime import time as clock
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema
 
 from esmond_etl.model.interval import moment, parse_moment
 from esmond_etl.plugin.stage import Duration
+
+#: With `parallel = "auto"`: requests in flight at a server that cannot tell how many it can bear, and at most at one that can.
+CAREFUL, MOST = 8, 16
 
 
 def _may_be_moment(value: object) -> object:
@@ -62,7 +65,9 @@ class Settings(BaseModel):
     window: Duration = Field(86400, gt=0, description="the grid (UTC) on which time is cut; only windows that have ended are read")
     settle: Duration = Field(600, description="how long ago a window must have ended before it is read")
     lookback: Duration = Field(21600, description="how much of the past each run reads again, for datapoints that arrived late")
-    parallel: int = Field(8, ge=1, le=256, description="requests in flight at most")
+    parallel: Annotated[int, Field(strict=True, ge=1, le=256)] | Literal["auto"] = Field(
+        "auto", description='requests in flight at most at each server; "auto": as many as an archive can bear, up to 16'
+    )
     rejects: Literal["report", "accept"] = Field(
         "report", description='whether a run ends with 1 while rejected datapoints wait; "accept": they are listed, and no failure'
     )
@@ -73,3 +78,29 @@ class Settings(BaseModel):
         examples=["https://alerts.example.net/hook"],
     )
     ledger: str | None = Field(None, description="folder of the ledger; default: .esmond-etl beside the pipeline file")
+
+    _workers: int = PrivateAttr(1)
+
+    @property
+    def threads(self) -> int:
+        """How many series are read at once."""
+        return self._part(MOST if self.parallel == "auto" else self.parallel)
+
+    @property
+    def requests(self) -> int:
+        """Requests in flight at most, at a server that cannot tell how many it can bear."""
+        return self._part(CAREFUL if self.parallel == "auto" else self.parallel)
+
+    @property
+    def most(self) -> int:
+        """The same at one that can; 0 if the file says how many."""
+        return self._part(MOST) if self.parallel == "auto" else 0
+
+    def share(self, workers: int) -> Self:
+        """The same for one of `workers` workers that are open at once."""
+        copy = self.model_copy()
+        copy._workers = workers
+        return copy
+
+    def _part(self, number: int) -> int:
+        return max(1, -(-number // self._workers))

@@ -46,6 +46,9 @@ class Context:
     source: Source | None = None  #: the pipeline's source, open: for a sink that needs a sibling of the series it is given
     waiting: Callable[[str], None] = lambda _: None  #: told what a stage waits for, and until when; "" once it goes on
     stop: threading.Event = field(default_factory=threading.Event)  #: set when the run has been told to stop
+    most: int = (
+        0  #: like `parallel`, for a stage that finds out how many requests its server can bear; 0: `parallel` holds for it too
+    )
 
 
 class Stage(BaseModel):

@@ -11,6 +11,9 @@ from esmond_etl import Batch, Context, Duration, Interval, Series, Source, Summa
 from esmond_etl.client.reading import Reader, is_elmond
 from esmond_etl_esmond.connection import Connection
 
+#: So many requests tell how many an archive can bear at once.
+TELLING = 200
+
 #: What elmond cannot filter by: it answers 500.
 NO_FILTER = frozenset({"failures", "packet-trace-multi"})
 
@@ -110,6 +113,15 @@ class EsmondSource(Connection, Source):
     def unusable(self) -> dict[str, str]:
         """What the archive lists as metadata and is none."""
         return self._reader.unusable
+
+    def remarks(self) -> dict[str, int]:
+        """How many requests in flight the archive could bear in the end, where that was to be found out and there were enough to tell."""
+        is_told = self._archive.adapts and self._archive.traffic.requests >= TELLING
+        return (
+            {f"requests in flight in the end: what the archive could bear, of {self._archive.parallel}": self._archive.limit.now}
+            if is_told
+            else {}
+        )
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
         """The datapoints of `series` in `interval`, oldest first; raises ArchiveError if any could not be read."""

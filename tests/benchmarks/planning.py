@@ -82,7 +82,7 @@ def main() -> None:
 
 def _list(pipeline: Definition, watch: Watch) -> None:
     """The series kept, and no more."""
-    pipeline.source.open(Context(pipeline.name, pipeline.settings.parallel))
+    pipeline.source.open(Context(pipeline.name, pipeline.settings.requests))
     found = list(pipeline.source.series(pipeline.wanted(int(time.time()))))
     watch.listed(len(found))
     pipeline.source.close()

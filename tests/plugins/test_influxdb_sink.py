@@ -19,6 +19,7 @@ from esmond_etl_influxdb.sink import InfluxDBSink
 from pydantic import ValidationError
 
 from esmond_etl import (
+    EQUAL_IN_A_SECOND,
     Batch,
     Context,
     Interval,
@@ -320,9 +321,7 @@ def test_a_second_value_in_one_second_is_rejected_and_the_same_value_again_is_no
     server = serve(lambda asked: answer(204))
     batches = [Batch.from_points(THROUGHPUT, points) for points in ([(1, 1), (2, 2), (2, 3)], [(2, 2), (3, 3)])]
     reason = "the series has another value in this second, 2.0, and InfluxDB keeps one"
-    assert delivered(opened(server.url), *batches) == Receipt(
-        written=3, unchanged=1, rejected=(Reject(THROUGHPUT, 2, "3.0", reason),)
-    )
+    assert delivered(opened(server.url), *batches) == Receipt(3, 1, (Reject(THROUGHPUT, 2, "3.0", reason),), {EQUAL_IN_A_SECOND: 1})
     assert [line.split(b" ", 1)[1] for line in server.asked[0].body.splitlines()] == [b"value=1 1", b"value=2 2", b"value=3 3"]
 
 

@@ -1,0 +1,141 @@
+"""How many requests may be in flight at an archive: a fixed number, or one that follows what the archive can bear."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Final, NamedTuple
+
+#: Requests in flight at first, where the number follows the archive.
+FIRST: Final = 4
+
+#: Answers after which the number is looked at again, at least.
+ROUND: Final = 10
+
+#: So much longer than the quickest ones answers may take, on average, before there are too many in flight; below, there may be more.
+SLOW, QUICK = 2.0, 1.5
+
+#: Nor is it a sign of too many that an answer takes this much longer, s: threads and small computers do that too.
+NOISE: Final = 0.01
+
+#: Where answers only get slower, there are never fewer than this: while one is on its way, the other can be worked on.
+PAIR: Final = 2
+
+#: If fewer requests brought this much more in a second, there are too many in flight.
+WORSE: Final = 1.1
+
+#: The part of the requests of a round that may fail.
+FAILING: Final = 0.2
+
+#: After there were too many in flight, this times as many answers are waited for before that number is tried again.
+PATIENCE: Final = 40
+
+#: The quickest answer of a size is forgotten by so much with each answer: networks change.
+FORGETTING: Final = 0.002
+
+
+class Turn(NamedTuple):
+    """A request that may be sent."""
+
+    change: int  #: how often the limit had changed before it was sent
+
+
+class _Step(NamedTuple):
+    """How slow answers were with so many in flight."""
+
+    now: int
+    slowness: float
+
+    def was_better_than(self, more: int, slowness: float) -> bool:
+        """Whether clearly more was answered in a second than with `more` in flight."""
+        return self.now / self.slowness > WORSE * more / slowness
+
+
+class Limit:
+    """Lets at most `now` requests go at once.
+
+    With `follows`, that number follows the archive by additive increase and multiplicative decrease on round-trip times and failures, as
+    Vector's adaptive request concurrency does (https://vector.dev/blog/adaptive-request-concurrency/): one more, or a quarter more as
+    long as nothing went wrong, while answers come as quickly as before; fewer when they take twice as long or a fifth of them fails.
+    """
+
+    def __init__(self, most: int, follows: bool = False) -> None:
+        """`most` is the number, or what it never exceeds."""
+        self.most, self.follows = most, follows
+        self.now = min(FIRST, most) if follows else most
+        self._in_flight = 0
+        self._changes = 0
+        self._free = threading.Condition()
+        self._quickest: dict[int, float] = {}  # by size
+        self._too_many, self._patience, self._since = math.inf, PATIENCE, 0
+        self._before: _Step | None = None  # if the last round was the first with more than that
+        self._reset()
+
+    def _reset(self) -> None:
+        self._answers, self._failures, self._slowness, self._was_full = 0, 0, 0.0, False
+
+    def take(self) -> Turn:
+        """Wait until a request may be sent; `give` the turn back after the answer."""
+        with self._free:
+            while self._in_flight >= self.now:
+                self._free.wait()
+            self._in_flight += 1
+            self._was_full = self._was_full or self._in_flight >= self.now
+            return Turn(self._changes)
+
+    def give(self, turn: Turn, seconds: float | None, size: int = 0) -> None:
+        """Say that the answer to a request has come after `seconds`, None if it failed, with `size` bytes in both directions."""
+        with self._free:
+            self._in_flight -= 1
+            if self.follows and turn.change == self._changes:  # what was sent before tells of another number
+                self._learn(seconds, size)
+            self._free.notify()
+
+    def _learn(self, seconds: float | None, size: int) -> None:
+        self._answers += 1
+        self._since += 1
+        if seconds is None:
+            self._failures += 1
+        else:
+            self._slowness += seconds / (self._usual(seconds, size) + NOISE)
+        round_ = max(ROUND, self.now)
+        if self._failures >= max(2, FAILING * round_):
+            self._lower(0.7)
+        elif self._answers >= round_:
+            self._judge(self._slowness / max(1, self._answers - self._failures))
+
+    def _usual(self, seconds: float, size: int) -> float:
+        """How long the quickest answers of about this size take."""
+        kind = size.bit_length()
+        usual = self._quickest.get(kind, seconds)
+        usual = seconds if seconds < usual else usual + (seconds - usual) * FORGETTING
+        self._quickest[kind] = usual
+        return usual
+
+    def _judge(self, slowness: float) -> None:
+        """Change the limit, or not, after a round in which answers took `slowness` times as long as the quickest."""
+        before, self._before = self._before, None
+        if self.now > PAIR and (slowness > SLOW or (before and before.was_better_than(self.now, slowness))):
+            self._lower(before.now / self.now if before else 0.8)
+            return
+        if self._was_full and slowness < QUICK:
+            if self.now >= self._too_many:
+                self._too_many, self._patience = math.inf, PATIENCE  # it can bear that now
+            step = max(1, self.now // 4) if self._too_many == math.inf else 1
+            wanted = min(self.now + step, self.most)
+            if wanted > self.now and (wanted < self._too_many or self._since >= self._patience * self._too_many):
+                self._before = _Step(self.now, slowness)
+                self._set(wanted)
+        self._reset()
+
+    def _lower(self, factor: float) -> None:
+        self._patience = self._patience * 2 if self.now >= self._too_many else PATIENCE
+        self._too_many = self.now
+        self._set(max(1, self.now - 1 if self._patience > PATIENCE else round(self.now * factor)))
+        self._since = 0
+
+    def _set(self, number: int) -> None:
+        self._changes += number != self.now
+        self.now = number
+        self._reset()
+        self._free.notify_all()
