@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from esmond_etl.engine.stream import Stream
 from esmond_etl.model import profile
 from esmond_etl.model.batch import Batch
 from esmond_etl.model.digest import Digester, Window
-from esmond_etl.model.errors import StoppedError, described
+from esmond_etl.model.errors import SinkError, StoppedError, described
 from esmond_etl.model.series import Series, SeriesId
 from esmond_etl.plugin.sink import Load, Receipt, Reject, Sink, Task
 from esmond_etl.plugin.stage import Context
@@ -102,6 +103,8 @@ class Delivery:
     def __init__(self, stream: Stream, ledger: Ledger, waiting: Callable[[str], None] = lambda _: None) -> None:
         """Open the sinks; raises EsmondEtlError, saying which cannot be opened and why. `waiting` is told what a sink waits for."""
         self.stream, self.definition, self.stop = stream, stream.definition, stream.stop
+        self._unready = list(self._sinks())
+        self._looking = threading.Lock()
         settings, source = self.definition.settings, self.definition.source
         with ExitStack() as opened:
             for label, sink in self._sinks():
@@ -147,6 +150,7 @@ class Delivery:
         attempt = _Attempt(outcome.task, targets)
         ends = tuple(dict.fromkeys(targets[each] for each in series))
         try:
+            self._look_at_sinks()
             attempt.loads += [sink.begin(replace(outcome.task, series=ends)) for sink in self.definition.sinks]
             moved = self._all(series, attempt)
             if self.stop.is_set():
@@ -158,6 +162,17 @@ class Delivery:
         except Exception as error:  # whatever a sink raises; the next run delivers the task again
             attempt.roll_back()
             return self._fail(outcome, series, error)
+
+    def _look_at_sinks(self) -> None:
+        """Raise SinkError if a sink that has not answered yet does not answer; nothing should be read for it."""
+        with self._looking:
+            while self._unready:
+                label, sink = self._unready[-1]
+                try:
+                    sink.ready()
+                except SinkError as error:
+                    raise SinkError(f"{label}: {error}") from error
+                self._unready.pop()
 
     def _conclude(self, outcome: Outcome, attempt: _Attempt, moved: list[_Moved]) -> bool:
         if attempt.too_large:

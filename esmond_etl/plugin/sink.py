@@ -122,6 +122,12 @@ class Sink(Stage):
         """What the target holds of `series` in `interval`, oldest first; raises SinkError if it cannot be read."""
         raise SinkError(f"a {type(self).__name__} cannot be read back")
 
+    def ready(self) -> None:
+        """Find out, before anything is read for the first task, whether the target answers; raises SinkError if it does not.
+
+        A sink whose `open` connects has nothing to do here.
+        """
+
     def shows(self, batch: Batch) -> Batch:
         """What `read` gives back of `batch` once it is delivered: the same, but for what the target cannot hold as it is."""
         return batch

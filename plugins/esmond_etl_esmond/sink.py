@@ -72,9 +72,19 @@ class EsmondSink(Connection, Sink):
         """See whether the archive lists its metadata; raises ArchiveError if it does not."""
         self.open(context)
         try:
-            self._archive.get(self._archive.list_url, {"limit": 1}, wire.decode_metadata_list)
+            self._look()
         finally:
             self.close()
+
+    def ready(self) -> None:
+        """See whether the archive lists its metadata, and takes the key; raises SinkError if it does not."""
+        try:
+            self._look()
+        except ArchiveError as error:
+            raise SinkError(str(error)) from error
+
+    def _look(self) -> None:
+        self._archive.get(self._archive.list_url, {"limit": 1}, wire.decode_metadata_list)
 
     def close(self) -> None:
         """Note whether anything may still be at work, and close the connections."""

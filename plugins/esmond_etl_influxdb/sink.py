@@ -143,6 +143,10 @@ class InfluxDBSink(Sink):
         finally:
             self.close()
 
+    def ready(self) -> None:
+        """See whether the server answers; raises SinkError if it does not."""
+        self._server.ping()
+
     def _authorization(self) -> str | None:
         if self.username:
             return f"{self.username}:{self.password.get_secret_value() if self.password else ''}"

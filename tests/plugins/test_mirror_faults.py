@@ -17,7 +17,7 @@ import pytest
 import requests
 from esmond_etl_archive.samples import START, sample
 
-from esmond_etl import SinkError, StoppedError
+from esmond_etl import IncompleteError, SinkError, StoppedError, load
 
 pytestmark = pytest.mark.slow
 
@@ -350,3 +350,30 @@ def test_after_a_process_has_died_what_it_sent_last_is_waited_for(mirror: Any) -
     put.join()
     assert receipt.written + receipt.unchanged == 10
     assert mirror.copy == mirror.original
+
+
+PIPELINE = """
+name = "dead"
+from = {start}
+to = {end}
+[source]
+type = "esmond"
+url = "{source}"
+[[sink]]
+type = "esmond"
+url = "{target}"
+api_key = "no-such-key"
+retries = 0
+"""
+
+
+@pytest.mark.parametrize("target", ["dead", "refusing"])
+def test_nothing_is_read_for_a_target_that_is_not_there_or_refuses_the_key(mirror: Any, tmp_path: Path, target: str) -> None:
+    url = "http://127.0.0.1:1/" if target == "dead" else mirror.target.url
+    mirror.load({"metadata": mirror.metadata("failures"), "datapoints": {"failures": [(START, {})]}})
+    file = tmp_path / "dead.toml"
+    file.write_text(PIPELINE.format(start=START, end=START + 86400, source=mirror.source.url, target=url))
+    before = mirror.source.requests.copy()
+    with pytest.raises(IncompleteError, match="refused" if target == "dead" else "401"):
+        load(file).run()
+    assert (mirror.source.requests - before).total() == 1  # the list
