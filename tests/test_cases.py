@@ -72,7 +72,7 @@ def test_what_comes_out_otherwise_is_shown_as_a_diff(tested: Any) -> None:
         "   2014-01-01  1\n"
         "  -2014-01-01T00:01:00Z  3\n"
         "  -2014-01-01T00:02:00Z  9000\n"
-        "  +2014-01-01T00:01:00Z  2.0\n"
+        "  +2014-01-01T00:01:00Z  2\n"
         "x.toml: 0 passed, 1 failed\n",
         "",
     )

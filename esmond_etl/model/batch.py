@@ -19,6 +19,8 @@ from esmond_etl.model.series import Series
 TS: Final = pa.timestamp("s", "UTC")
 #: Arrow type of `val` where values are numbers.
 NUMBER: Final = pa.float64()
+#: Whole numbers up to this one are exact in a float64.
+EXACT: Final = 2**53
 #: Arrow type of `val` where they are not: the value's JSON text, byte for byte as the archive sent it.
 JSON_TEXT: Final = pa.string()
 
@@ -119,8 +121,10 @@ class Batch:
         return Batch(self.series, self.points.filter(mask), self.in_order, self.faults)
 
     def values(self) -> list[Any]:
-        """The values as Python objects, JSON text decoded."""
+        """The values as Python objects: JSON text decoded, whole numbers as integers where the event type counts something."""
         values: list[Any] = self.val.to_pylist()
+        if self.series.counts and self.val.type == NUMBER:
+            return [int(value) if value is not None and abs(value) <= EXACT and value.is_integer() else value for value in values]
         if not self.is_json:
             return values
         decode = msgspec.json.Decoder().decode

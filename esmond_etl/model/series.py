@@ -174,6 +174,11 @@ class Series:
         """How an archive keeps a value: "integer", "float", "percentage", "histogram", "subinterval", "json", or "statistics"."""
         return "statistics" if self.summary.type == "statistics" else event_type(self.event_type).data_type
 
+    @property
+    def counts(self) -> bool:
+        """Whether its values are whole numbers: those of an integer event type, and sums of them."""
+        return self.data_type == "integer" and self.summary.type != "average"
+
     def replace(self, **changes: Any) -> "Series":
         """The same series but for `changes` of its own fields."""
         return replace(self, **changes)

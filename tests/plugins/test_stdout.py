@@ -101,7 +101,7 @@ def test_csv_reads_back_whole(capsys: pytest.CaptureFixture[str], batches: list[
     sink = StdoutSink(format="csv")
     assert list(csv.reader(io.StringIO(printed(sink, capsys, *batches)))) == [
         [*names.split(), "parameters"],
-        ["60", "7283024174.0", "0cb19291", "throughput", "base", *lbl, parameters],
+        ["60", "7283024174", "0cb19291", "throughput", "base", *lbl, parameters],
         ["120", "0.5", "0cb19291", "throughput", "base", *lbl, parameters],
         ["180", "1e22", "0cb19291", "throughput", "base", *lbl, parameters],
         ["0", "23.0", "0cb19291", "throughput", "average/3600", *lbl, parameters],
@@ -118,7 +118,7 @@ def test_json_lines_hold_one_object_each(capsys: pytest.CaptureFixture[str], bat
     failures = {"metadata_key": "ffff", "event_type": "failures", "summary": "base", **nothing, "source": "2001:db8::1"}
     lines = printed(StdoutSink(format="jsonl"), capsys, *batches).splitlines()
     assert [json.loads(line) for line in lines] == [
-        {"ts": 60, "val": 7283024174.0, **lbl},
+        {"ts": 60, "val": 7283024174, **lbl},
         {"ts": 120, "val": 0.5, **lbl},
         {"ts": 180, "val": 1e22, **lbl},
         {"ts": 0, "val": 23.0, **lbl, "summary": "average/3600"},

@@ -119,10 +119,10 @@ def test_a_function_that_fails_or_returns_nonsense_is_named_with_the_datapoint(m
     assert found == {
         "fails": (
             PluginError,
-            f"k/packet-count-lost/base at 2: {calls['fails']} failed: ZeroDivisionError: float division by zero",
+            f"k/packet-count-lost/base at 2: {calls['fails']} failed: ZeroDivisionError: division by zero",
         ),
         "word": (PluginError, f"k/packet-count-lost/base at 1: {calls['word']} {point} DataPoint(ts=1, val='a')"),
-        "bare": (PluginError, f"k/packet-count-lost/base at 1: {calls['bare']} {point} 0.0"),
+        "bare": (PluginError, f"k/packet-count-lost/base at 1: {calls['bare']} {point} 0"),
         "none": (PluginError, f"k/packet-count-lost/base: {calls['none']} must return a Batch, not None"),
     }
 
