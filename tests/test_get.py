@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
@@ -15,7 +16,10 @@ from typing import Any
 import pytest
 from esmond_etl_archive import load
 
+from esmond_etl import Interval, Metadata, Series
+from esmond_etl.cli.get import file_names
 from esmond_etl.cli.group import run
+from esmond_etl.cli.printing import PRINTERS
 
 GOLDEN = Path(__file__).parent / "golden" / "get"
 TS = 1397075053
@@ -210,7 +214,7 @@ def test_summaries_are_chosen_by_type_and_window(
         (["get", "URL", "-S", "soon"], "--start-time soon: not a date: write"),
         (["get", "URL", "-E", "5pm XYZ"], "--end-time 5pm XYZ: not a date: write"),  # a time zone that nobody knows
         (["get", "URL", "-S", "2014-01-02", "-E", "2014-01-02"], "--end-time does not lie after --start-time"),
-        (["get", "URL", "-D", "out", "-o", "table"], "--directory takes --format csv or jsonl"),
+        (["get", "URL", "-D", "out", "-o", "table"], "--directory takes --format csv, spreadsheet or jsonl"),
         (["get", "archive.example.net"], "'archive.example.net' is not the URL of an archive: write https://HOST/"),
         (["get", "URL", "-o", "xml"], "'xml' is not one of"),
         (["get", "URL", "-T", "median"], "'median' is not one of"),
@@ -421,3 +425,24 @@ def test_help_teaches_with_examples(command: str, capsys: pytest.CaptureFixture[
     assert run([command, "--help"]) == 0
     shown = capsys.readouterr().out
     assert shown.count(f"    esmond-etl {command} https://archive.example.net/") >= 3
+
+
+def test_names_of_files_have_nothing_that_a_shell_or_a_file_system_obeys() -> None:
+    hostile = [
+        Metadata(f"k{number}", source=source, destination="b")
+        for number, source in enumerate(["../../etc/x", "a;rm -rf *", "a" * 999])
+    ]
+    names = file_names([Series(each, "throughput") for each in hostile], Interval(0, 86400), str).values()
+    assert all(re.fullmatch(r"[\w.:+-]{1,200}", name) and not name.startswith(".") for name in names)
+    assert len(set(names)) == 3
+    plain = Series(Metadata("k", source="2001:db8::1", destination="b.example.net"), "throughput")
+    assert [*file_names([plain], Interval(0, 86400), str).values()] == [
+        "2001:db8::1_b.example.net_throughput_1970-01-01_1970-01-02"
+    ]
+
+
+def test_a_spreadsheet_takes_no_text_for_a_formula() -> None:
+    out = io.StringIO()
+    printer = PRINTERS["spreadsheet"](out, ["a", "b"])
+    printer.rows(["a", "b"], [("=1+1", -0.5), ("@x", "-1"), ("-x", ["+a", "b"]), ("plain", None)])
+    assert out.getvalue() == "a,b\n'=1+1,-0.5\n'@x,-1\n'-x,\"'+a, b\"\nplain,\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -9,9 +10,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
@@ -81,7 +83,7 @@ def command(url: str, **given: Any) -> int:
     interval = _interval(given)
     format_name = selecting.format_of(given, "csv" if given["directory"] else "table")
     if given["directory"] and format_name == "table":
-        raise ConfigError("--directory takes --format csv or jsonl")
+        raise ConfigError("--directory takes --format csv, spreadsheet or jsonl")
     reader = Reader(selecting.connect(url, given))
     series = sorted(_selected(reader, given, interval), key=_place)
     if not series:
@@ -158,7 +160,7 @@ class _Reading:
         def write(each: Series, batches: Iterator[Batch]) -> None:
             first = list(islice(batches, 1))
             if first:
-                target = directory / f"{names[each]}.{format_name}"
+                target = directory / f"{names[each]}.{'csv' if format_name == 'spreadsheet' else format_name}"
                 with _aside(target) as out:
                     printer = PRINTERS[format_name](out, columns([each]))
                     self._print(each, chain(first, batches), printer)
@@ -209,6 +211,10 @@ class _Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
+#: Bytes of a file's name, without its ending: file systems take 255.
+LONGEST_NAME: Final = 200
+
+
 def file_names(series: list[Series], interval: Interval, name: Callable[[str | None], str | None]) -> dict[Series, str]:
     """What the file of each series is called: source, destination, event type, first and last day; and its key where that is not enough."""
     days = [datetime.fromtimestamp(ts, UTC).strftime("%Y-%m-%d") for ts in interval]
@@ -217,9 +223,18 @@ def file_names(series: list[Series], interval: Interval, name: Callable[[str | N
         hosts = [name(each.metadata.source), name(each.metadata.destination)]
         summary = [] if each.summary.type == "base" else [each.summary.type, str(each.summary.window)]
         parts = [part for part in [*hosts, each.event_type, *summary, *days] if part]
-        names[each] = "_".join(parts).replace("/", "-")
+        names[each] = "_".join(parts)
     count = Counter(names.values())
-    return {each: text if count[text] == 1 else f"{text}_{each.metadata.key}" for each, text in names.items()}
+    return {each: _file_name(text if count[text] == 1 else f"{text}_{each.metadata.key}") for each, text in names.items()}
+
+
+def _file_name(text: str) -> str:
+    """`text` as the name of a file, without its ending: what is special to a shell becomes a hyphen; long names end in a hash."""
+    name = re.sub(r"[^\w.:+-]", "-", text).lstrip(".-")
+    if name == text and len(name.encode()) <= LONGEST_NAME:
+        return name
+    # what was replaced or cut off may have been all that told two names apart
+    return f"{name.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}_{sha256(text.encode()).hexdigest()[:8]}"
 
 
 @contextmanager

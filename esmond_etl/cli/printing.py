@@ -45,6 +45,13 @@ class Csv(Printer):
         self._writer.writerows(self._texts(columns, rows))
 
 
+class Spreadsheet(Csv):
+    """CSV for spreadsheets, which take a text that begins with certain characters for a formula: an apostrophe stands before it."""
+
+    def _texts(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterable[list[str]]:
+        return ([_no_formula(cell) for cell in row] for row in super()._texts(columns, rows))
+
+
 class JsonLines(Printer):
     """One JSON object a line, with the columns that the row has."""
 
@@ -86,7 +93,7 @@ class Table(Printer):
         self._out.write("  ".join(cells).rstrip() + "\n")
 
 
-PRINTERS: Final[dict[str, type[Printer]]] = {"table": Table, "csv": Csv, "jsonl": JsonLines}
+PRINTERS: Final[dict[str, type[Printer]]] = {"table": Table, "csv": Csv, "spreadsheet": Spreadsheet, "jsonl": JsonLines}
 
 #: What the tools of old called the formats.
 OLD_NAMES: Final = {"human": "table", "json": "jsonl"}
@@ -105,6 +112,16 @@ def text(value: Any) -> str:
     if isinstance(value, bool | list | dict):
         return msgspec.json.encode(value).decode()
     return str(value)
+
+
+def _no_formula(cell: str) -> str:
+    if not cell.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def _harmless(cell: str) -> str:

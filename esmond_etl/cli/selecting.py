@@ -45,7 +45,8 @@ ANSWERING = (
         "--output-format",
         "format_name",
         type=click.Choice([*PRINTERS, *OLD_NAMES]),
-        help="Aligned columns, CSV, or a JSON object a line; human and json are older names.",
+        help="Aligned columns; CSV; CSV without texts that a spreadsheet takes for formulas; or a JSON object a line. human and json "
+        "are older names.",
     ),
 )
 CONNECTING = (
