@@ -375,9 +375,13 @@ def test_a_stop_ends_the_waiting_for_a_retry(serve: Any, answer: Any) -> None:
         client.get(LIST, {}, len)
 
 
-def test_an_archive_that_is_not_there_is_named() -> None:
-    with pytest.raises(ArchiveError, match=r"GET http://127\.0\.0\.1:1/esmond.*refused"):
-        Archive("http://127.0.0.1:1/", retries=1, backoff=0.01).get(LIST, {}, len)
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [("http://127.0.0.1:1/", "cannot connect: Connection refused"), ("http://no-such-host.invalid/", "cannot find the host: .*")],
+)
+def test_an_archive_that_is_not_there_is_named_in_plain_words(url: str, reason: str) -> None:
+    with pytest.raises(ArchiveError, match=rf"^GET {url}esmond/perfsonar/archive/: {reason}$"):
+        Archive(url, retries=1, backoff=0.01).get(LIST, {}, len)
 
 
 def test_a_full_page_with_a_datapoint_twice_is_still_a_full_page(serve: Any, answer: Any) -> None:

@@ -334,6 +334,11 @@ def test_an_unknown_command_is_explained_with_what_is_broken(broken: Environment
     assert "plugin unimportable (acme_unimportable, of acme-unimportable 1.2): ModuleNotFoundError" in err
 
 
+def test_an_unknown_command_gets_the_nearest_one_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["verfy"]) == 2
+    assert "No such command 'verfy': did you mean 'verify'?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", sorted({each.name for each in installed().found.values()}))
 def test_what_is_said_of_a_stage_fits_into_80_columns(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
 import requests
-from urllib3.exceptions import ConnectTimeoutError, InvalidHeader, NewConnectionError, ReadTimeoutError, SSLError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    InvalidHeader,
+    NameResolutionError,
+    NewConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
 from urllib3.util.retry import Retry
 
 from esmond_etl.client import wire
@@ -53,6 +61,17 @@ def _retry_after(headers: Mapping[str, str]) -> float:
         return 0
 
 
+def _plain(reason: Exception) -> str:
+    """What broke a request, without the names of our libraries."""
+    if isinstance(reason, NewConnectionError):  # which counts as a time-out, too
+        system = re.sub(r".*(establish a new connection: |\()", "", str(reason)).rstrip(")")
+        what = "find the host" if isinstance(reason, NameResolutionError) else "connect"
+        return f"cannot {what}: {re.sub(r'^.Errno -?[0-9]+. ', '', system)}"
+    if isinstance(reason, ConnectTimeoutError):
+        return "the server took no connection in time"
+    return f"{type(reason).__name__}: {reason}"
+
+
 def broken(method: str, url: str, error: Exception, timeout: float) -> RequestError:
     timed_out = isinstance(error, requests.ReadTimeout | ReadTimeoutError | TimeoutError)
     if timed_out:
@@ -60,7 +79,7 @@ def broken(method: str, url: str, error: Exception, timeout: float) -> RequestEr
     reason = error
     while isinstance(cause := getattr(reason, "reason", None) or (reason.args[0] if reason.args else None), Exception):
         reason = cause
-    failure = RequestError(f"{method} {url}: {type(reason).__name__}: {reason}", url)
+    failure = RequestError(f"{method} {url}: {_plain(reason)}", url)
     failure.reached = not isinstance(reason, NewConnectionError | ConnectTimeoutError)
     if isinstance(error, requests.exceptions.SSLError) or isinstance(getattr(error, "reason", error), SSLError):
         failure.final = True
