@@ -135,7 +135,7 @@ def test_data_come_as_points_with_their_moment_in_utc(metadata: Metadata) -> Non
     point = payload.data[0]
     assert (point.ts, point.ts_epoch, point.val) == (datetime(2014, 4, 9, 20, 24, 13), TS, 1000.0)
     assert point.ts < datetime.now(UTC).replace(tzinfo=None)
-    assert repr(point) == "<DataPoint: ts:2014-04-09 20:24:13 val:1000.0>"
+    assert repr(point) == "<DataPoint: ts:2014-04-09 20:24:13 val:1000>"
     assert repr(payload) == "<DataPayload: len:2 type:integer>"
     assert "'val': 3000.0" in payload.dump
 
