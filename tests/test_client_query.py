@@ -137,7 +137,7 @@ def test_data_come_as_points_with_their_moment_in_utc(metadata: Metadata) -> Non
     assert point.ts < datetime.now(UTC).replace(tzinfo=None)
     assert repr(point) == "<DataPoint: ts:2014-04-09 20:24:13 val:1000>"
     assert repr(payload) == "<DataPayload: len:2 type:integer>"
-    assert "'val': 3000.0" in payload.dump
+    assert "'val': 3000" in payload.dump
 
 
 @pytest.mark.parametrize(
