@@ -1,4 +1,4 @@
-"""Series of elmond are read whole, with few requests, whatever its pages leave out."""
+"""Reading a series from elmond takes few requests and loses nothing, although its pages leave results out."""
 
 from __future__ import annotations
 
@@ -165,6 +165,11 @@ def test_failed_runs_are_read_with_few_requests(served: Any) -> None:
     interval = Interval(0, 30 * 86400)
     assert read(reader, "failures", interval) == held(elmond.documents, "failures", interval)
     assert elmond.asked.count("failures") <= 30
+
+
+def test_an_interval_without_a_second_has_no_datapoints(served: Any) -> None:
+    _, reader = served([Document(5, {RUNS: "x"})])
+    assert [read(reader, name, Interval(5, 5)) for name in ("throughput", "failures")] == [[], []]
 
 
 def test_equal_results_in_one_second_are_all_there(served: Any) -> None:

@@ -49,8 +49,8 @@ CONNECT: Final = 10
 #: Redirects that are followed, one after the other.
 _REDIRECTS: Final = 5
 
-#: What an archive answers that has too much to do.
-OVERLOADED: Final = frozenset({429, 500, 502, 503, 504})
+#: Answers of an archive that has too much to do; 500 is not one of them: elmond gives it for event types that it cannot serve.
+OVERLOADED: Final = frozenset({429, 502, 503, 504})
 
 #: Bytes of an answer that are read, and decompressed, at a time.
 _PIECE: Final = 2**17

@@ -1,8 +1,8 @@
-"""Series of elmond, perfSONAR 5's read-only service, read whole with few requests.
+"""Reads whole series from elmond, perfSONAR 5's read-only service, with few requests.
 
 elmond cuts a page at `limit` results, and leaves out those without a value afterwards: a short page, even an empty one, may be followed
-by more. So it is read in windows that hold fewer results than a page. Where these are, `pscheduler-run-href` tells, which every result
-that succeeded has: it is read once for all event types of a test.
+by more. So we read windows that hold fewer results than a page. `pscheduler-run-href` tells where these windows are: every result that
+succeeded has one. We read it once for all event types of a test.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Elmond:
     def _failures(self, series: Series, interval: Interval) -> Iterator[Batch]:
         """Failed runs have no pscheduler-run-href: there are as many as runs were due, less those that succeeded."""
         windows = self._runs.windows(series.metadata, interval)
-        if windows is None:
+        if not windows:
             yield from self._in_steps(series, interval)
             return
         due = max((each.rate for each in windows if each.results >= TELLING), default=0) * 1.1

@@ -9,28 +9,28 @@ from typing import Final, NamedTuple
 #: Requests in flight at first, where the number follows the archive.
 FIRST: Final = 4
 
-#: Answers after which the number is looked at again, at least.
+#: The number is looked at again after this many answers, or more.
 ROUND: Final = 10
 
-#: So much longer than the quickest ones answers may take, on average, before there are too many in flight; below, there may be more.
+#: There are too many in flight if answers take SLOW times as long as the quickest ones; there may be more if it is less than QUICK times.
 SLOW, QUICK = 2.0, 1.5
 
-#: Nor is it a sign of too many that an answer takes this much longer, s: threads and small computers do that too.
+#: An answer may take this much longer, s, without a sign of overload: switching between threads costs time, too.
 NOISE: Final = 0.01
 
-#: Where answers only get slower, there are never fewer than this: while one is on its way, the other can be worked on.
+#: Slow answers alone never lower the number below this: while one answer is on its way, the other can be decoded.
 PAIR: Final = 2
 
 #: If fewer requests brought this much more in a second, there are too many in flight.
 WORSE: Final = 1.1
 
-#: The part of the requests of a round that may fail.
+#: There are too many in flight if this part of a round's requests fails.
 FAILING: Final = 0.2
 
-#: After there were too many in flight, this times as many answers are waited for before that number is tried again.
+#: A number that was too high is tried again after this many times as many answers.
 PATIENCE: Final = 40
 
-#: The quickest answer of a size is forgotten by so much with each answer: networks change.
+#: With each answer, the quickest time of its size moves towards it by this part: networks change.
 FORGETTING: Final = 0.002
 
 
