@@ -116,12 +116,10 @@ class EsmondSource(Connection, Source):
 
     def remarks(self) -> dict[str, int]:
         """How many requests in flight the archive could bear in the end, where that was to be found out and there were enough to tell."""
-        is_told = self._archive.adapts and self._archive.traffic.requests >= TELLING
-        return (
-            {f"requests in flight in the end: what the archive could bear, of {self._archive.parallel}": self._archive.limit.now}
-            if is_told
-            else {}
-        )
+        if not self._archive.adapts or self._archive.traffic.requests < TELLING:
+            return {}
+        text = f"requests in flight at the end: as many as the archive could bear ({self._archive.parallel} at most)"
+        return {text: self._archive.limit.now}
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
         """The datapoints of `series` in `interval`, oldest first; raises ArchiveError if any could not be read."""
