@@ -69,6 +69,11 @@ def _print(facts: dict[str, Any]) -> None:
     if former := facts["former"]:
         print(f"{facts['pipeline']}: {len(former):,} series hold datapoints that were delivered before the pipeline changed:")
         show.table(("series", "delivered before the change"), former.items())
+    for label, lacks in facts["behind"].items():
+        print(
+            f"{facts['pipeline']}: {label} lacks what other sinks have: {lacks['series']:,} series, {lacks['from']} to {lacks['to']};"
+            " the next run delivers it"
+        )
     head = ("metadata", "series", "source", "destination", "done to", "gaps", "last error")
     show.table(head, [_row(row) for row in facts["series"]])
     for label, keys in facts["target_keys"].items():
@@ -105,11 +110,30 @@ def _facts(path: str) -> dict[str, Any]:
             "last_run": ledger.last_run(),
             "rejected": waiting,
             "former": {str(series): ", ".join(map(str, intervals)) for series, intervals in sorted(ledger.former().items())},
+            "behind": _behind(ledger, pipeline.labels),
             "target_keys": {label: found for label, found in keys.items() if found},
             "series": rows,
         }
     finally:
         ledger.close()
+
+
+def _behind(ledger: Any, labels: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    """What each sink has not taken that another one has: of how many series, from when to when."""
+    found: dict[str, dict[str, Any]] = {}
+    for label in labels:
+        lacking = [lacks for _, sinks in ledger.all_partly() if (lacks := _lacks(sinks, label))]
+        if lacking:
+            first, last = min(each[0].start for each in lacking), max(each[-1].end for each in lacking)
+            found[label] = {"series": len(lacking), "from": show_moment(first), "to": show_moment(last)}
+    return found
+
+
+def _lacks(sinks: dict[str, Any], label: str) -> Any:
+    from esmond_etl.model.interval import IntervalSet
+
+    taken = IntervalSet.of(interval for intervals in sinks.values() for interval in intervals)
+    return taken.minus(sinks.get(label, IntervalSet()))
 
 
 def _series(ledger: Any, wanted: Any) -> Any:

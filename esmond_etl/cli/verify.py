@@ -116,7 +116,7 @@ def _opened(definition: Definition) -> Iterator[tuple[Delivery, Ledger]]:
     with (
         Stream(definition) as stream,
         closing(Ledger.of_all(definition.all_ledgers)) as ledger,
-        Delivery(stream, ledger) as delivery,
+        Delivery(stream, ledger, needs_all=True) as delivery,
     ):
         yield delivery, ledger
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -17,7 +17,7 @@ from esmond_etl.model.batch import Batch
 from esmond_etl.model.digest import Digester, Window
 from esmond_etl.model.errors import SinkError, StoppedError, described
 from esmond_etl.model.series import Series, SeriesId
-from esmond_etl.plugin.sink import Load, Receipt, Reject, Sink, Task
+from esmond_etl.plugin.sink import Load, Receipt, Reject, Task
 from esmond_etl.plugin.stage import Context
 
 #: Once a task holds so many bytes of columns, no further metadata is begun, unless it is one window: smaller tasks do the others.
@@ -35,18 +35,42 @@ class Outcome:
     """What became of a task; plain data."""
 
     task: Task
-    done: list[SeriesId] = field(default_factory=list)  #: every sink has taken them
-    failures: dict[SeriesId, str] = field(default_factory=dict)
-    receipts: list[Receipt] = field(default_factory=list)  #: one a sink; empty if the task was not committed
+    taken: dict[str, list[SeriesId]] = field(default_factory=dict)  #: by the label of the sink
+    failures: dict[SeriesId, str] = field(default_factory=dict)  #: what could not be read
+    refused: dict[str, dict[SeriesId, str]] = field(default_factory=dict)  #: what a sink would not take, by its label
+    sinks_failed: dict[str, str] = field(default_factory=dict)  #: why a sink took nothing of the task, by its label
+    receipts: dict[str, Receipt] = field(default_factory=dict)  #: of each sink that committed, by its label
     faults: list[Reject] = field(default_factory=list)  #: datapoints of the source that are not valid, and were left out
-    digests: dict[SeriesId, list[Window]] = field(default_factory=dict)  #: of what the sinks were given of `done`
+    digests: dict[SeriesId, list[Window]] = field(
+        default_factory=dict
+    )  #: of what the sinks were given of each series that one has taken
     read: int = 0  #: datapoints
     size: int = 0  #: bytes of columns
     left: tuple[Series, ...] = ()  #: not delivered, as there was too much of them: smaller tasks must do that
-    sink_failed: str = ""  #: why the task as a whole failed
     stopped: bool = False
     traffic: tuple[int, int, int] = (0, 0, 0)  #: process, and its requests and bytes received so far, of all stages
     spent: dict[str, float] = field(default_factory=dict)  #: CPU seconds of that process so far, by part, if they are measured
+
+    def done(self, labels: Sequence[str]) -> list[SeriesId]:
+        """The series that each of the sinks with `labels` has taken."""
+        first, *others = (self.taken.get(label, []) for label in labels)
+        return [series for series in first if all(series in taken for taken in map(set, others))] if others else first
+
+    def why(self, labels: Sequence[str]) -> dict[SeriesId, str]:
+        """Each series that one of the sinks with `labels` has not taken, unless it was left, and why."""
+        reasons: dict[SeriesId, str] = {}
+        left = {series.id for series in self.left}
+        ids = [series.id for series in self.task.series if series.id not in left]
+        for label, reason in self.sinks_failed.items():
+            reasons.update((series, _named(label, reason, labels)) for series in ids)
+        for label, refused in self.refused.items():
+            reasons.update((series, _named(label, reason, labels)) for series, reason in refused.items())
+        return reasons | self.failures
+
+
+def _named(label: str, reason: str, labels: Sequence[str]) -> str:
+    """The reason, with the sink's label if there are several sinks and it does not say so itself."""
+    return reason if len(labels) == 1 or reason.startswith(label) else f"{label}: {reason}"
 
 
 @dataclass
@@ -58,23 +82,21 @@ class _Moved:
     size: int = 0
     faults: list[Reject] = field(default_factory=list)
     digests: list[Window] = field(default_factory=list)
-    error: str = ""
-    of_sink: bool = False
+    error: str = ""  #: why it could not be read to its end
+    refused: dict[str, str] = field(default_factory=dict)  #: why a sink would not take it, by the sink's label
     touched: bool = False  #: something of it has been written
     left: bool = False  #: it has not been begun
-
-    def blame(self, error: Exception, of_sink: bool) -> None:
-        """The series failed: because of a sink, or of the source and the transforms."""
-        self.error, self.of_sink = described(error), of_sink
 
 
 @dataclass
 class _Attempt:
-    """One try to deliver a task; shared by the threads that read its series."""
+    """One try to deliver series of a task to some sinks; shared by the threads that read the series."""
 
     task: Task
+    series: list[Series]
     targets: dict[Series, Series]  #: what the sinks receive each series as
-    loads: list[Load] = field(default_factory=list)
+    loads: dict[str, Load] = field(default_factory=dict)  #: by the sink's label
+    is_bounded: bool = True  #: smaller tasks deliver what is too much; not where one sink alone has to take what others have taken
     size: int = 0  #: bytes of columns so far; about
     begun: set[str] = field(default_factory=set)  #: keys of metadata
 
@@ -90,27 +112,45 @@ class _Attempt:
         return self._exceeds(TOO_LARGE)
 
     def _exceeds(self, size: int) -> bool:
-        return self.size > size and self.task.interval.seconds > self.task.window
+        return self.is_bounded and self.size > size and self.task.interval.seconds > self.task.window
 
     def roll_back(self) -> None:
-        for load in self.loads:
+        for load in self.loads.values():
             load.rollback()
 
 
 class Delivery:
-    """A stream and the sinks that it goes to, open. Use it in a `with`: it closes the sinks in the end, and leaves the stream open."""
+    """A stream and the sinks that it goes to, open. Use it in a `with`: it closes the sinks in the end, and leaves the stream open.
 
-    def __init__(self, stream: Stream, ledger: Ledger, waiting: Callable[[str], None] = lambda _: None) -> None:
-        """Open the sinks; raises EsmondEtlError, saying which cannot be opened and why. `waiting` is told what a sink waits for."""
+    A sink that fails does not hold the others up: they take what they can, and the ledger notes what each has taken.
+    """
+
+    def __init__(
+        self, stream: Stream, ledger: Ledger, waiting: Callable[[str], None] = lambda _: None, needs_all: bool = False
+    ) -> None:
+        """Open the sinks; `waiting` is told what a sink waits for.
+
+        Raises EsmondEtlError, saying why, if a sink cannot be opened. A target that does not answer is no such error as long as
+        another one does, unless the caller `needs_all`.
+        """
         self.stream, self.definition, self.stop = stream, stream.definition, stream.stop
-        self._unready = list(self._sinks())
+        self._sinks = dict(zip(self.definition.labels, self.definition.sinks, strict=True))
+        self._unready = set(self._sinks)
+        self._closed: dict[str, SinkError] = {}  # sinks that could not be opened
         self._looking = threading.Lock()
         settings, source = self.definition.settings, self.definition.source
         with ExitStack() as opened:
-            for label, sink in self._sinks():
+            for label, sink in self._sinks.items():
                 memory = ledger.memory(label)
-                sink.open(Context(self.definition.name, settings.requests, memory, source, waiting, self.stop, settings.most))
-                opened.callback(sink.close)
+                context = Context(self.definition.name, settings.requests, memory, source, waiting, self.stop, settings.most)
+                try:
+                    sink.open(context)
+                except SinkError as error:
+                    self._closed[label] = error
+                else:
+                    opened.callback(sink.close)
+            if self._closed and (needs_all or len(self._closed) == len(self._sinks)):
+                raise next(iter(self._closed.values()))
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
@@ -119,21 +159,20 @@ class Delivery:
     def __exit__(self, *_: object) -> None:
         self._opened.close()
 
-    def _sinks(self) -> Iterable[tuple[str, Sink]]:
-        return zip(self.definition.labels, self.definition.sinks, strict=True)
-
     def refusal(self, target: Series) -> str | None:
         """Why one of the sinks can never take `target`, as a stream returns it; None if all can."""
-        return next((reason for sink in self.definition.sinks if (reason := sink.refusal(target))), None)
+        sinks = (sink for label, sink in self._sinks.items() if label not in self._closed)
+        return next((reason for sink in sinks if (reason := sink.refusal(target))), None)
 
     def deliver(self, task: Task) -> Outcome:
-        """Deliver `task` to every sink; what failed is in the outcome, nothing is raised for it."""
+        """Deliver `task` to its sinks; what failed is in the outcome, nothing is raised for it."""
         outcome = Outcome(task)
         targets = {series: self.stream.becomes(series) or series for series in task.series}
-        left = list(task.series)
+        todo = [(list(task.series), task.sinks or tuple(self._sinks))]
         try:
-            while left and not self._attempt(outcome, left, targets):
-                left = [series for series in left if series.id not in outcome.failures]
+            while todo:
+                series, labels = todo.pop()
+                todo += self._attempt(outcome, series, labels, targets)
         except StoppedError:
             outcome.stopped = True
         outcome.traffic, outcome.spent = self.traffic, profile.snapshot()
@@ -145,78 +184,93 @@ class Delivery:
         traffic = [stage.traffic for stage in (*self.stream.stages, *self.definition.sinks)]
         return os.getpid(), sum(each.requests for each in traffic), sum(each.received for each in traffic)
 
-    def _attempt(self, outcome: Outcome, series: list[Series], targets: dict[Series, Series]) -> bool:
-        """Try to deliver `series`; False if some failed halfway, so that the rest must be delivered without them."""
-        attempt = _Attempt(outcome.task, targets)
-        ends = tuple(dict.fromkeys(targets[each] for each in series))
+    def _attempt(self, outcome: Outcome, series: list[Series], labels: Sequence[str], targets: dict[Series, Series]) -> list[_Todo]:
+        """Try to deliver `series` to the sinks with `labels`; returns what must be tried again, without what failed halfway."""
+        if not series:
+            return []
+        attempt = _Attempt(outcome.task, series, targets, is_bounded=not outcome.receipts)
         try:
-            self._look_at_sinks()
-            attempt.loads += [sink.begin(replace(outcome.task, series=ends)) for sink in self.definition.sinks]
-            moved = self._all(series, attempt)
+            self._begin(outcome, attempt, labels)
+            moved = self._all(attempt) if attempt.loads else []
             if self.stop.is_set():
                 raise StoppedError("told to stop")
             return self._conclude(outcome, attempt, moved)
-        except StoppedError:
+        except BaseException:
             attempt.roll_back()
             raise
-        except Exception as error:  # whatever a sink raises; the next run delivers the task again
-            attempt.roll_back()
-            return self._fail(outcome, series, error)
 
-    def _look_at_sinks(self) -> None:
-        """Raise SinkError if a sink that has not answered yet does not answer; nothing should be read for it."""
+    def _begin(self, outcome: Outcome, attempt: _Attempt, labels: Sequence[str]) -> None:
+        """Begin to load the task into the sinks that answer; of the others it is noted why not."""
+        ends = tuple(dict.fromkeys(attempt.targets[each] for each in attempt.series))
+        for label in labels:
+            try:
+                self._look_at(label)
+                attempt.loads[label] = self._sinks[label].begin(replace(outcome.task, series=ends))
+            except StoppedError:
+                raise
+            except Exception as error:  # whatever a sink raises; the next run delivers the task again
+                outcome.sinks_failed[label] = described(error)
+
+    def _look_at(self, label: str) -> None:
+        """Raise SinkError if the sink was not opened, or has not answered yet and does not answer; nothing should be read for it."""
+        if label in self._closed:
+            raise SinkError(f"{label}: {self._closed[label]}") from self._closed[label]
         with self._looking:
-            while self._unready:
-                label, sink = self._unready[-1]
+            if label in self._unready:
                 try:
-                    sink.ready()
+                    self._sinks[label].ready()
                 except SinkError as error:
                     raise SinkError(f"{label}: {error}") from error
-                self._unready.pop()
+                self._unready.remove(label)
 
-    def _conclude(self, outcome: Outcome, attempt: _Attempt, moved: list[_Moved]) -> bool:
+    def _conclude(self, outcome: Outcome, attempt: _Attempt, moved: list[_Moved]) -> list[_Todo]:
         if attempt.too_large:
             attempt.roll_back()
             outcome.left = tuple(each.series for each in moved)
-            return True
+            return []
         outcome.failures.update({each.series.id: each.error for each in moved if each.error})
+        outcome.left += tuple(each.series for each in moved if each.left)
+        whole = [each for each in moved if not (each.error or each.left)]
         if any(each.error and each.touched for each in moved):
             attempt.roll_back()
-            return self._give_up(outcome, moved)
-        outcome.receipts = [self._commit(load, label) for load, label in zip(attempt.loads, self.definition.labels, strict=True)]
-        outcome.left = tuple(each.series for each in moved if each.left)
-        outcome.done += [each.series.id for each in moved if not (each.error or each.left)]
-        outcome.faults = [fault for each in moved if not (each.error or each.left) for fault in each.faults]
-        outcome.digests = {each.series.id: each.digests for each in moved if not (each.error or each.left)}
-        outcome.read, outcome.size = sum(each.read for each in moved), sum(each.size for each in moved)
-        return True
+            return [([each.series for each in whole], tuple(attempt.loads))]
+        again: list[_Todo] = []
+        for label in list(attempt.loads):
+            load = attempt.loads.pop(label)
+            again += self._finish(outcome, load, label, whole)
+        _add(outcome, whole)
+        return again
 
-    def _commit(self, load: Load, label: str) -> Receipt:
-        with profile.part(label, whole=True):
-            return load.commit()
+    def _finish(self, outcome: Outcome, load: Load, label: str, moved: list[_Moved]) -> Iterator[_Todo]:
+        """Commit what the sink with `label` has been given, unless it would not take a series: then the others are tried again."""
+        refused = {each.series.id: each.refused[label] for each in moved if label in each.refused}
+        try:
+            if refused:
+                load.rollback()
+                outcome.refused.setdefault(label, {}).update(refused)
+                if len(outcome.refused[label]) >= ENOUGH:
+                    outcome.sinks_failed[label] = [*refused.values()][-1]
+                else:
+                    yield [each.series for each in moved if label not in each.refused], (label,)
+            else:
+                with profile.part(label, whole=True):
+                    outcome.receipts[label] = load.commit()
+                outcome.taken[label] = [each.series.id for each in moved]
+        except StoppedError:
+            load.rollback()
+            raise
+        except Exception as error:  # whatever a sink raises; the next run delivers the task again
+            load.rollback()
+            outcome.sinks_failed[label] = described(error)
 
-    def _give_up(self, outcome: Outcome, moved: list[_Moved]) -> bool:
-        blamed = [each for each in moved if each.of_sink]
-        if len(blamed) < ENOUGH:
-            return False
-        outcome.sink_failed = blamed[-1].error
-        outcome.failures.update({each.series.id: each.error or blamed[-1].error for each in moved})
-        return True
-
-    def _fail(self, outcome: Outcome, series: Iterable[Series], error: Exception) -> bool:
-        outcome.sink_failed = described(error)
-        outcome.receipts = []
-        outcome.failures.update({each.id: outcome.sink_failed for each in series})
-        return True
-
-    def _all(self, series: list[Series], attempt: _Attempt) -> list[_Moved]:
-        """How it went with each of `series`: as many threads as there may be take the next one, until none is left."""
-        left = iter(series)  # threads may share it: `next` of a list's iterator is one step
+    def _all(self, attempt: _Attempt) -> list[_Moved]:
+        """How it went with each series: as many threads as there may be take the next one, until none is left."""
+        left = iter(attempt.series)  # threads may share it: `next` of a list's iterator is one step
 
         def work() -> list[_Moved]:
             return [self._series(each, attempt) for each in left]
 
-        workers = [self.stream.pool.submit(work) for _ in range(min(len(series), self.definition.settings.threads))]
+        workers = [self.stream.pool.submit(work) for _ in range(min(len(attempt.series), self.definition.settings.threads))]
         return [moved for worker in workers for moved in worker.result()]
 
     def _series(self, series: Series, attempt: _Attempt) -> _Moved:
@@ -232,26 +286,42 @@ class Delivery:
 
         batches = self.stream.read(series, attempt.task.interval, tally)
         digester = Digester(attempt.task.window)
-        while not (self.stop.is_set() or attempt.too_large):
+        while not (self.stop.is_set() or attempt.too_large or len(moved.refused) == len(attempt.loads)):
             try:
                 batch = next(batches, None)
             except Exception as error:  # whatever a source or a transform raises
-                moved.blame(error, of_sink=False)
+                moved.error = described(error)
                 break
-            try:
-                moved.touched = True
-                self._write(attempt, series, batch)
-                with profile.part("digest"):
-                    moved.digests += digester.end() if batch is None else digester.add(batch)
-            except Exception as error:  # whatever a sink raises
-                moved.blame(error, of_sink=True)
-                break
+            moved.touched = True
+            _write(attempt, moved, batch)
+            with profile.part("digest"):
+                moved.digests += digester.end() if batch is None else digester.add(batch)
             if batch is None:
                 break
         return moved
 
-    def _write(self, attempt: _Attempt, series: Series, batch: Batch | None) -> None:
-        """Give `batch` to every sink, or say that the series has ended."""
-        for load, label in zip(attempt.loads, self.definition.labels, strict=True):
-            with profile.part(label, whole=True):
-                load.end(attempt.targets[series]) if batch is None else load.write(batch)
+
+#: Series, and the labels of the sinks that lack them.
+_Todo = tuple[list[Series], tuple[str, ...]]
+
+
+def _write(attempt: _Attempt, moved: _Moved, batch: Batch | None) -> None:
+    """Give `batch` to every sink that has taken all of the series before it, or say that the series has ended."""
+    for label, load in attempt.loads.items():
+        if label not in moved.refused:
+            try:
+                with profile.part(label, whole=True):
+                    load.end(attempt.targets[moved.series]) if batch is None else load.write(batch)
+            except Exception as error:  # whatever a sink raises
+                moved.refused[label] = described(error)
+
+
+def _add(outcome: Outcome, moved: list[_Moved]) -> None:
+    """Count what one sink at least has taken, once."""
+    taken = {series for of_sink in outcome.taken.values() for series in of_sink}
+    for each in moved:
+        if each.series.id in taken and each.series.id not in outcome.digests:
+            outcome.digests[each.series.id] = each.digests
+            outcome.faults += each.faults
+            outcome.read += each.read
+            outcome.size += each.size

@@ -62,7 +62,7 @@ def forecast(stream: Stream, ledger: Ledger, interval: Interval, now: int, again
     again = again or ledger.about("delivery") not in (None, definition.delivery)
     pace = plan.Pace(window)
     series = _deliverable(stream, found)
-    for intervals, group in plan.todo(definition, ledger, series, interval, now, again):
+    for intervals, group, _ in plan.todo(definition, ledger, series, interval, now, again):
         tasks = sum(1 for _ in plan.tasks([plan.Todo(intervals, group[:1])], pace))
         for each in group:
             amount = found.amounts.setdefault(Kind(each.event_type, str(each.summary)), Amount())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from esmond_etl.engine.files import make_private, remedy
-from esmond_etl.engine.tables import SCHEMA, SERIES, all_series, cut, merge, prove
+from esmond_etl.engine.tables import SCHEMA, SERIES, all_series, cut, cut_partly, forget_rejected, merge, prove
 from esmond_etl.model.digest import Window
 from esmond_etl.model.errors import ConfigError, EsmondEtlError
 from esmond_etl.model.interval import Interval, IntervalSet
@@ -91,7 +91,7 @@ class Ledger:
                     merge(self._db, series, interval)
                 for interval in other.proven(series):
                     prove(self._db, series, interval, other.digests(series, interval))
-            for table in ("former", "metadata", "failed", "rejected", "memory", "run"):
+            for table in ("former", "partly", "metadata", "failed", "rejected", "memory", "run"):
                 rows = other._rows(f"select * from {table}")
                 for row in rows:
                     self._db.execute(f"insert or replace into {table} values ({', '.join('?' * len(row))})", row)
@@ -164,6 +164,26 @@ class Ledger:
             found.setdefault((event_type, summary), []).append((start, end))
         return {series: IntervalSet.of(intervals) for series, intervals in found.items()}
 
+    def partly(self, metadata_key: str) -> dict[tuple[str, str], dict[str, IntervalSet]]:
+        """What single sinks have taken, and not all of them, of the series under one metadata: by (event type, summary), by label."""
+        found: dict[tuple[str, str], dict[str, IntervalSet]] = {}
+        query = "select event_type, summary, sink, start, end from partly where metadata_key = ?"
+        for event_type, summary, sink, start, end in self._rows(query, metadata_key):
+            of_series = found.setdefault((event_type, summary), {})
+            of_series[sink] = of_series.get(sink, IntervalSet()).union([(start, end)])
+        for other in self._others:
+            for series, sinks in other.partly(metadata_key).items():
+                for sink, intervals in sinks.items():
+                    of_series = found.setdefault(series, {})
+                    of_series[sink] = of_series.get(sink, IntervalSet()).union(intervals)
+        return found
+
+    def all_partly(self) -> Iterator[tuple[SeriesId, dict[str, IntervalSet]]]:
+        """Every series that some sinks have more of than others, with what each of these has, by label."""
+        for (key,) in self._rows("select distinct metadata_key from partly order by metadata_key"):
+            for (event_type, summary), sinks in self.partly(key).items():
+                yield SeriesId(key, event_type, summary), sinks
+
     def record(
         self,
         series: Iterable[SeriesId],
@@ -172,22 +192,31 @@ class Ledger:
         rejected: Mapping[str, Iterable[Reject]] | None = None,
         failures: Mapping[SeriesId, str] | None = None,
         digests: Mapping[SeriesId, Sequence[Window]] | None = None,
+        sinks: Sequence[str] = (),
+        partly: Mapping[str, Iterable[SeriesId]] | None = None,
     ) -> None:
         """Note in one transaction that every sink has taken `series` in `interval`, what was rejected, and what failed.
 
-        `digests` are those of the windows that the sinks were given; without them, `series` have no datapoints there.
+        `digests` are those of the windows that the sinks were given; without them, `series` have no datapoints there. `sinks` are
+        those that were given `series` now, if the others had taken them before; `partly` says what single sinks alone have taken.
         """
         now = _now()
         with self._transaction() as db:
-            replaces = bool(db.execute("select 1 from former limit 1").fetchone())
+            replaces = _has_any(db, "former")
+            is_split = _has_any(db, "partly")
             for each in series:
                 merge(db, each, interval)
                 prove(db, each, interval, (digests or {}).get(each, ()))
                 if replaces:
                     cut(db, each, interval, "former")
+                if is_split:
+                    cut_partly(db, each, interval)
                 db.execute(f"delete from failed where {SERIES} and start < ? and end > ?", (*each, interval.end, interval.start))
-                bounds = (*each, interval.start, interval.end)
-                db.execute(f"delete from rejected where {SERIES} and ts >= ? and ts < ?", bounds)
+                forget_rejected(db, each, interval, sinks)
+            for sink, taken in (partly or {}).items():
+                for each in taken:
+                    merge(db, each, interval, "partly", sink)
+                    forget_rejected(db, each, interval, (sink,))
             db.executemany(
                 "insert or replace into metadata values (?, ?, ?, ?)",
                 ((each.key, each.source, each.destination, each.tool_name) for each in metadata),
@@ -195,8 +224,14 @@ class Ledger:
             for sink, rejects in (rejected or {}).items():
                 rows = ((sink, *each.series.id, each.ts, each.val, each.reason, now) for each in rejects)
                 db.executemany("insert or replace into rejected values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            rows_failed = ((*each, *interval, message, now) for each, message in (failures or {}).items())
-            db.executemany("insert or replace into failed values (?, ?, ?, ?, ?, ?, ?)", rows_failed)
+            for each in failures or {}:
+                cut(db, each, interval)  # what was read again for late data, and could not be delivered
+            _insert_failures(db, failures or {}, interval)
+
+    def note_failures(self, failures: Mapping[SeriesId, str], interval: Interval) -> None:
+        """Note why series could not even be tried in `interval`; what was done of them stays done."""
+        with self._transaction() as db:
+            _insert_failures(db, failures, interval)
 
     def redefine(self, delivery: str, keep: bool) -> None:
         """Note that the pipeline delivers `delivery`; what was done before, if that is another, is from then on of a former definition.
@@ -210,6 +245,9 @@ class Ledger:
             for *series, start, end in db.execute("select * from former").fetchall():
                 (merge if keep else cut)(db, SeriesId(*series), Interval(start, end), "done")
             if not keep:
+                for _, *series, start, end in db.execute("select * from partly").fetchall():
+                    merge(db, SeriesId(*series), Interval(start, end), "former")
+                db.execute("delete from partly")
                 db.execute("delete from failed")
             facts = (("delivery", delivery), ("former", "keep" if keep else "replace"))
             db.executemany("insert or replace into about values (?, ?)", facts)
@@ -232,7 +270,7 @@ class Ledger:
         with self._transaction() as db:
             targets = list(series) if series is not None else all_series(db)
             for each in targets:
-                changed += cut(db, SeriesId(*each), interval)
+                changed += bool(cut(db, SeriesId(*each), interval) + cut_partly(db, SeriesId(*each), interval))
             if interval is None and series is None:
                 db.execute("delete from failed")
         return changed
@@ -327,6 +365,15 @@ class _Memory(MutableMapping[str, str]):
     def __len__(self) -> int:
         count: int = self._ledger._rows("select count(*) from memory where sink = ?", self._sink)[0][0]
         return count
+
+
+def _has_any(db: sqlite3.Connection, table: str) -> bool:
+    return bool(db.execute(f"select 1 from {table} limit 1").fetchone())
+
+
+def _insert_failures(db: sqlite3.Connection, failures: Mapping[SeriesId, str], interval: Interval) -> None:
+    rows = ((*series, *interval, message, _now()) for series, message in failures.items())
+    db.executemany("insert or replace into failed values (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def _now() -> int:

@@ -107,7 +107,7 @@ class Pipeline:
         with (
             Stream(self.definition) as stream,
             closing(Ledger.of_all(self.definition.all_ledgers)) as ledger,
-            Delivery(stream, ledger) as delivery,
+            Delivery(stream, ledger, needs_all=True) as delivery,
         ):
             pieces = [Piece(each, IntervalSet.of([interval])) for each in stream.series(interval)]
             return list(verify(delivery, ledger, pieces))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -21,12 +21,16 @@ BYTES: Final = 32_000_000
 #: How long the first task is, if windows are not longer, and how long any task is at most, s.
 FIRST, LONGEST = 7 * 86400, 512 * 86400
 
+#: Under this name a ledger notes when the last run began that read all that was due.
+READ: Final = "read"
+
 
 class Todo(NamedTuple):
-    """Series that have the same intervals left to do."""
+    """Series that have the same intervals left to do, for the same sinks."""
 
     intervals: IntervalSet
     series: list[Series]
+    sinks: tuple[str, ...] = ()  #: the labels of those that lack it; empty: all
 
 
 @dataclass
@@ -67,28 +71,71 @@ def todo(
 ) -> Iterator[Todo]:
     """What is left to do of `series` in `interval`, in groups that fit a task.
 
-    The last `lookback` seconds count as not done: datapoints arrive late. With `again`, nothing counts as done. Windows after the
-    last datapoint of a series, as far as its source can tell, are left out.
+    What was read less than `lookback` after its time counts as not done: datapoints arrive late. With `again`, nothing counts as
+    done. Windows after the last datapoint of a series, as far as its source can tell, are left out.
     """
-    late = IntervalSet(
-        [Interval(floor(now - definition.settings.lookback, definition.settings.window), max(now, interval.end) + 1)]
-    )
-    groups: dict[IntervalSet, list[Series]] = {}
-    key, done = None, dict[tuple[str, str], IntervalSet]()
+    progress = _Progress(definition.labels, ledger, late(definition, ledger, interval, now), again)
+    groups: dict[tuple[IntervalSet, tuple[str, ...]], list[Series]] = {}
+    key = None
     everything = IntervalSet.of([interval])
     whole = again or ledger.replaces  # a sink may hold what the source no longer has
     for each in series:
         if each.metadata.key != key:
             yield from _full(groups)
             key = each.metadata.key
-            done = {} if again else ledger.done(key)
-        taken = done.get((each.event_type, str(each.summary)))
-        left = everything.minus(taken.minus(late)) if taken else everything
+            progress.turn_to(key)
+        left = everything
         if not whole and (last := definition.source.last(each)) < interval.end:
             left = left.within(Interval(interval.start, _after(last, definition.settings.window, interval.start)))
-        if left:
-            groups.setdefault(left, []).append(each)
-    yield from (Todo(*group) for group in groups.items())
+        for part in progress.left(each, left):
+            groups.setdefault(part, []).append(each)
+    yield from (Todo(intervals, group, sinks) for (intervals, sinks), group in groups.items())
+
+
+def late(definition: Definition, ledger: Ledger, interval: Interval, now: int) -> IntervalSet:
+    """The time that must be read again: that of which the last run that read all could not yet see the late data."""
+    last = min(now, int(ledger.about(READ) or now))
+    start = floor(last - definition.settings.lookback, definition.settings.window)
+    return IntervalSet([Interval(start, max(now, interval.end) + 1)])
+
+
+@dataclass
+class _Progress:
+    """What the sinks have of the series under one metadata."""
+
+    labels: Sequence[str]
+    ledger: Ledger
+    late: IntervalSet
+    again: bool
+    done: dict[tuple[str, str], IntervalSet] = field(default_factory=dict)
+    partly: dict[tuple[str, str], dict[str, IntervalSet]] = field(default_factory=dict)
+
+    def turn_to(self, key: str) -> None:
+        if not self.again:
+            self.done = self.ledger.done(key)
+            self.partly = self.ledger.partly(key)
+
+    def left(self, series: Series, wanted: IntervalSet) -> Iterator[tuple[IntervalSet, tuple[str, ...]]]:
+        """The parts of `wanted` that sinks lack, each with the labels of these sinks; no labels: all of them."""
+        name = series.event_type, str(series.summary)
+        if done := self.done.get(name):
+            wanted = wanted.minus(done.minus(self.late))
+        parts = [(wanted, tuple(self.labels))]
+        has = {label: intervals.minus(self.late) for label, intervals in self.partly.get(name, {}).items()}
+        for label, intervals in has.items():
+            parts = [part for each in parts for part in _split(*each, label, intervals)]
+        for intervals, labels in parts:
+            if intervals:
+                yield intervals, labels if 0 < len(labels) < len(self.labels) else ()
+
+
+def _split(
+    wanted: IntervalSet, labels: tuple[str, ...], label: str, has: IntervalSet
+) -> Iterator[tuple[IntervalSet, tuple[str, ...]]]:
+    """`wanted` in two: what the sink with `label` lacks, and what it has."""
+    lacks = wanted.minus(has)
+    yield lacks, labels
+    yield wanted.minus(lacks), tuple(each for each in labels if each != label)
 
 
 def _after(last: float, window: int, start: int) -> int:
@@ -96,30 +143,30 @@ def _after(last: float, window: int, start: int) -> int:
     return max(start, floor(int(last), window) + window) if last > start else start
 
 
-def _full(groups: dict[IntervalSet, list[Series]]) -> Iterator[Todo]:
-    full = [intervals for intervals, series in groups.items() if len(series) >= SERIES]
-    for intervals in full:
-        yield Todo(intervals, groups.pop(intervals))
+def _full(groups: dict[tuple[IntervalSet, tuple[str, ...]], list[Series]]) -> Iterator[Todo]:
+    full = [group for group, series in groups.items() if len(series) >= SERIES]
+    for intervals, sinks in full:
+        yield Todo(intervals, groups.pop((intervals, sinks)), sinks)
 
 
 def shared(group: Todo, parts: int) -> Iterator[Todo]:
     """The group in up to `parts` groups of about as many series, for as many processes; those of one metadata stay together."""
-    intervals, series = group
+    intervals, series, sinks = group
     most = -(-len(series) // parts)
     first = 0
     while first < len(series):
         end = min(first + most, len(series))
         while end < len(series) and series[end].metadata.key == series[end - 1].metadata.key:
             end += 1
-        yield Todo(intervals, series[first:end])
+        yield Todo(intervals, series[first:end], sinks)
         first = end
 
 
 def tasks(groups: Iterable[Todo], pace: Pace) -> Iterator[Task]:
     """The tasks of `groups`, one group after the other, oldest first; each as long as `pace` says when it is asked for."""
-    for intervals, series in groups:
+    for intervals, series, sinks in groups:
         for interval in intervals:
-            yield from cut(tuple(series), interval, pace)
+            yield from cut(tuple(series), interval, pace, sinks)
 
 
 def rest(task: Task, left: tuple[Series, ...], pace: Pace) -> Iterator[Task]:
@@ -128,13 +175,13 @@ def rest(task: Task, left: tuple[Series, ...], pace: Pace) -> Iterator[Task]:
     if 2 * len(left) <= len(task.series):
         yield replace(task, series=left)
     else:
-        yield from cut(left, task.interval, pace)
+        yield from cut(left, task.interval, pace, task.sinks)
 
 
-def cut(series: tuple[Series, ...], interval: Interval, pace: Pace) -> Iterator[Task]:
+def cut(series: tuple[Series, ...], interval: Interval, pace: Pace, sinks: tuple[str, ...] = ()) -> Iterator[Task]:
     """The tasks that deliver `series` in `interval`, oldest first."""
     start, end = interval
     while start < end:
         stop = min(end, floor(start, pace.span) + pace.span)
-        yield Task(series, Interval(start, stop), pace.window)
+        yield Task(series, Interval(start, stop), pace.window, sinks)
         start = stop

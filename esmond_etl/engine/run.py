@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -33,7 +33,7 @@ GIVEN_UP = 2
 #: Before so much time is read, the source is asked where the first datapoint is, s.
 LONG = 60 * 86400
 
-#: As many tasks in a row that a sink would not take end a run.
+#: After as many tasks in a row that a sink would not take, it is given no more in this run.
 ENOUGH = 3
 
 
@@ -72,10 +72,19 @@ def run(
         with _executor(delivery, processes, connect) as (executor, deliver, processes):
             listed = _Listing(delivery, observer, result).series()
             _Run(delivery, ledger, observer, result, executor, deliver, processes).go(listed, now, again)
+            if _has_read_all(definition, ledger, result, now):
+                ledger.set_about(plan.READ, str(now))
         result.seconds = time.time() - now
         result.waiting = 0 if definition.settings.rejects == "accept" else ledger.count_rejected()
         ledger.add_run(now, {name: value for name, value in result.to_json().items() if name != "failures"})
     return result
+
+
+def _has_read_all(definition: Definition, ledger: Ledger, result: Result, now: int) -> bool:
+    """Whether the run has read, of every series that it could, all that was due for the file: late data too."""
+    wanted = definition.wanted(now)
+    due = IntervalSet([wanted]) if ledger.about(plan.READ) is None else plan.late(definition, ledger, wanted, now).within(wanted)
+    return not result.stopped and not due.minus(IntervalSet([result.interval]))
 
 
 def _own(definition: Definition, ledger: Ledger) -> None:
@@ -162,6 +171,9 @@ def _passing_on(stop: threading.Event, tell: Callable[[], None]) -> Iterator[Non
         ended.set()
 
 
+#: The label of the source where those of sinks stand.
+_SOURCE: Final = "source"
+
 #: How often it is looked whether the run has been told to stop, s.
 _OFTEN: Final = 0.2
 
@@ -177,8 +189,8 @@ class _Run:
     executor: Executor
     deliver: Any
     processes: int  #: that share the tasks; 0 if they are moved in this one
-    failed_in_a_row: int = 0  #: tasks that a sink would not take
-    failed: Counter[SeriesId] = field(default_factory=Counter)  #: tasks that a series has failed in
+    failed_in_a_row: Counter[str] = field(default_factory=Counter)  #: tasks that a sink would not take, by its label
+    failed: Counter[tuple[str, SeriesId]] = field(default_factory=Counter)  #: tasks that a series has failed in, by label
     cut: deque[Task] = field(default_factory=deque)  #: what tasks that were too large have left
     traffic: dict[int, tuple[int, int]] = field(default_factory=dict)
     spent: dict[int, dict[str, float]] = field(default_factory=dict)  #: by process
@@ -192,12 +204,12 @@ class _Run:
     def go(self, series: Iterable[Series], now: int, again: bool) -> None:
         whole = profile.through("plan", plan.todo(self.definition, self.ledger, series, self.result.interval, now, again))
         groups = [part for group in whole for part in plan.shared(group, max(self.processes, 1))]
-        self.ledger.record((), self.result.interval, failures=self.result.failures)  # what can never be delivered
-        self.result.series = sum(len(group.series) for group in groups)
+        self._set_aside(self.result.failures, now)
+        self.result.series = len({each.id for group in groups for each in group.series})
         self.observer.planned(sum(group.intervals.seconds * len(group.series) for group in groups))
         in_flight: dict[Future[Outcome], Task] = {}
         tasks = plan.tasks(groups if again or self.ledger.replaces else map(self._from_first, groups), self.pace)
-        while not (self.stop.is_set() or self.failed_in_a_row >= ENOUGH):
+        while not self.stop.is_set():
             if in_flight and self._enough(in_flight.values()):
                 self._settle(in_flight)
             elif task := self._next(tasks):
@@ -212,13 +224,35 @@ class _Run:
         self.result.remarks.update(self.definition.source.remarks())
         self.result.stopped = self.result.stopped or self.stop.is_set()
 
+    def _set_aside(self, failures: Mapping[SeriesId, str], now: int) -> None:
+        """Note what can never be delivered as it is; what it was not read for now is read when it can be."""
+        late = plan.late(self.definition, self.ledger, self.result.interval, now)
+        known = [series for series, _ in self.ledger.all_done()] if failures else []
+        keys = {series.metadata_key for series in failures if series.event_type == "*"}
+        for interval in late:
+            self.ledger.forget(interval, [each for each in known if each in failures or each.metadata_key in keys])
+        self.ledger.note_failures(failures, self.result.interval)
+
     def _next(self, tasks: Iterator[Task]) -> Task | None:
-        """The next task, without the series that fail again and again."""
+        """The next task, without the sinks and the series that fail again and again."""
         while task := self.cut.popleft() if self.cut else next(tasks, None):
-            series = tuple(each for each in task.series if self.failed[each.id] < GIVEN_UP)
-            if series:
-                return replace(task, series=series)
+            parts = list(self._parts(task))
+            self.cut.extendleft(parts[:0:-1])
+            if parts:
+                return parts[0]
         return None
+
+    def _parts(self, task: Task) -> Iterator[Task]:
+        """The task in parts, each for the sinks that take all series of it."""
+        labels = [each for each in task.sinks or self.definition.labels if self.failed_in_a_row[each] < ENOUGH]
+        groups: dict[tuple[str, ...], list[Series]] = {}
+        for series in task.series:
+            if self.failed[_SOURCE, series.id] < GIVEN_UP:
+                takers = tuple(each for each in labels if self.failed[each, series.id] < GIVEN_UP) if self.failed else tuple(labels)
+                groups.setdefault(takers, []).append(series)
+        for takers, group in groups.items():
+            if takers:
+                yield replace(task, series=tuple(group), sinks=takers if len(takers) < len(self.definition.labels) else ())
 
     def _from_first(self, group: plan.Todo) -> plan.Todo:
         """The group without the time before the first datapoint of any of its series, which counts as done."""
@@ -234,7 +268,7 @@ class _Run:
                 (series.id for series in known), empty, {each.metadata.key: each.metadata for each in known}.values()
             )
             self.observer.moved(empty.seconds * len(group.series), Outcome(Task((), empty, 1)), self.result)
-        return plan.Todo(IntervalSet.of([(max(start, long.start), long.end), *rest]), group.series)
+        return group._replace(intervals=IntervalSet.of([(max(start, long.start), long.end), *rest]))
 
     def _enough(self, tasks: Iterable[Task]) -> bool:
         sizes = [len(task.series) for task in tasks]
@@ -244,23 +278,35 @@ class _Run:
         """Wait until a task has ended, and record it: first comes the sinks' commit, then this."""
         for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
             task = in_flight.pop(future)
-            outcome = _outcome(future, task)
+            outcome = _outcome(future, task, self.definition.labels)
             if outcome.left:
                 self.cut.extend(plan.rest(task, outcome.left, self.pace))
             self._record(task, outcome)
-            if not outcome.stopped and not outcome.sink_failed:
-                self.failed.update(outcome.failures.keys())
-                if not outcome.left:
-                    self.pace.learn(outcome.size, task)
+            if not outcome.stopped and outcome.receipts and not outcome.left:
+                self.pace.learn(outcome.size, task)
             self.observer.moved(task.interval.seconds * (len(task.series) - len(outcome.left)), outcome, self.result)
 
     def _record(self, task: Task, outcome: Outcome) -> None:
-        rejected = {label: receipt.rejected for label, receipt in zip(self.definition.labels, outcome.receipts, strict=False)}
-        rejected["source"] = outcome.faults
-        metadata = {each.metadata.key: each.metadata for each in task.series}
+        labels = task.sinks or self.definition.labels
+        rejected = {label: receipt.rejected for label, receipt in outcome.receipts.items()}
+        rejected[_SOURCE] = outcome.faults
+        done = outcome.done(labels)
         with profile.part("ledger"):
-            self.ledger.record(outcome.done, task.interval, metadata.values(), rejected, outcome.failures, outcome.digests)
-        self.failed_in_a_row = self.failed_in_a_row + 1 if outcome.sink_failed else 0
+            self.ledger.record(
+                done,
+                task.interval,
+                {each.metadata.key: each.metadata for each in task.series}.values(),
+                rejected,
+                outcome.why(self.definition.labels),
+                outcome.digests,
+                task.sinks,
+                {label: set(taken).difference(done) for label, taken in outcome.taken.items()},
+            )
+        for label in labels:
+            self.failed_in_a_row[label] = self.failed_in_a_row[label] + 1 if label in outcome.sinks_failed else 0
+        if not outcome.stopped:
+            self.failed.update((_SOURCE, series) for series in outcome.failures)
+            self.failed.update((label, series) for label, refused in outcome.refused.items() for series in refused)
         self._add(outcome)
 
     def _add(self, outcome: Outcome) -> None:
@@ -268,9 +314,9 @@ class _Run:
         result.tasks += 1
         result.read += outcome.read
         result.faulty += len(outcome.faults)
-        result.failures.update(outcome.failures)
+        result.failures.update(outcome.why(self.definition.labels))
         result.stopped = result.stopped or outcome.stopped
-        for label, receipt in zip(self.definition.labels, outcome.receipts, strict=False):
+        for label, receipt in outcome.receipts.items():
             sink = result.sinks[label]
             sink.written += receipt.written
             sink.unchanged += receipt.unchanged
@@ -288,12 +334,11 @@ class _Run:
         result.received = sum(received for _, received in self.traffic.values())
 
 
-def _outcome(future: Future[Outcome], task: Task) -> Outcome:
-    """What became of a task; if its worker, or the way to it, was lost, it has failed. Raises what keeps all workers from working."""
+def _outcome(future: Future[Outcome], task: Task, labels: Iterable[str]) -> Outcome:
+    """What became of a task; no sink has taken it if its worker was lost. Raises what keeps all workers from working."""
     try:
         return future.result()
     except EsmondEtlError:
         raise
     except Exception as error:  # whatever an engine raises
-        reason = f"the worker was lost: {described(error)}"
-        return Outcome(task, failures={series.id: reason for series in task.series}, sink_failed=reason)
+        return Outcome(task, sinks_failed=dict.fromkeys(task.sinks or labels, f"the worker was lost: {described(error)}"))

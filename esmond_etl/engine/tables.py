@@ -17,6 +17,9 @@ create table if not exists done (
 create table if not exists former (
     metadata_key text, event_type text, summary text, start integer, end integer,
     primary key (metadata_key, event_type, summary, start)) without rowid;
+create table if not exists partly (
+    sink text, metadata_key text, event_type text, summary text, start integer, end integer,
+    primary key (metadata_key, event_type, summary, sink, start)) without rowid;
 create table if not exists metadata (key text primary key, source text, destination text, tool_name text) without rowid;
 create table if not exists failed (
     metadata_key text, event_type text, summary text, start integer, end integer, message text, at integer,
@@ -40,17 +43,24 @@ SERIES = "metadata_key = ? and event_type = ? and summary = ?"
 
 
 def all_series(db: sqlite3.Connection) -> list[tuple[str, str, str]]:
-    return db.execute("select distinct metadata_key, event_type, summary from done").fetchall()
+    columns = "metadata_key, event_type, summary"
+    return db.execute(f"select {columns} from done union select {columns} from partly").fetchall()
 
 
-def merge(db: sqlite3.Connection, series: SeriesId, interval: Interval, table: str = "done") -> None:
-    touching = f"{SERIES} and start <= ? and end >= ?"
-    bounds = (*series, interval.end, interval.start)
+def merge(db: sqlite3.Connection, series: SeriesId, interval: Interval, table: str = "done", sink: str | None = None) -> None:
+    owner, row = _row(series, sink)
+    touching = f"{owner} and start <= ? and end >= ?"
+    bounds = (*row, interval.end, interval.start)
     first, last = db.execute(f"select min(start), max(end) from {table} where {touching}", bounds).fetchone()
     if first is not None:
         db.execute(f"delete from {table} where {touching}", bounds)
         interval = Interval(min(first, interval.start), max(last, interval.end))
-    db.execute(f"insert into {table} values (?, ?, ?, ?, ?)", (*series, *interval))
+    db.execute(f"insert into {table} values ({', '.join('?' * len(row))}, ?, ?)", (*row, *interval))
+
+
+def _row(series: SeriesId, sink: str | None) -> tuple[str, tuple[str, ...]]:
+    """The condition that selects the rows of a series, of one sink if the table has that column, and the values that it compares."""
+    return (SERIES, series) if sink is None else (f"sink = ? and {SERIES}", (sink, *series))
 
 
 def prove(db: sqlite3.Connection, series: SeriesId, interval: Interval, windows: Sequence[Window]) -> None:
@@ -64,12 +74,25 @@ def prove(db: sqlite3.Connection, series: SeriesId, interval: Interval, windows:
     db.executemany("insert into digest values (?, ?, ?, ?)", ((*known, *window) for window in windows))
 
 
-def cut(db: sqlite3.Connection, series: SeriesId, interval: Interval | None, table: str = "done") -> int:
-    rows = db.execute(f"select start, end from {table} where {SERIES}", series).fetchall()
+def cut(db: sqlite3.Connection, series: SeriesId, interval: Interval | None, table: str = "done", sink: str | None = None) -> int:
+    owner, row = _row(series, sink)
+    rows = db.execute(f"select start, end from {table} where {owner}", row).fetchall()
     before = IntervalSet.of(rows)
     left = before.minus(IntervalSet([interval])) if interval else IntervalSet()
     if left == before:
         return 0
-    db.execute(f"delete from {table} where {SERIES}", series)
-    db.executemany(f"insert into {table} values (?, ?, ?, ?, ?)", ((*series, *each) for each in left))
+    db.execute(f"delete from {table} where {owner}", row)
+    db.executemany(f"insert into {table} values ({', '.join('?' * len(row))}, ?, ?)", ((*row, *each) for each in left))
     return 1
+
+
+def cut_partly(db: sqlite3.Connection, series: SeriesId, interval: Interval | None) -> int:
+    """Take `interval` off what single sinks have of `series`; how many sinks that changed."""
+    sinks = db.execute(f"select distinct sink from partly where {SERIES}", series).fetchall()
+    return sum(cut(db, series, interval, "partly", sink) for (sink,) in sinks)
+
+
+def forget_rejected(db: sqlite3.Connection, series: SeriesId, interval: Interval, sinks: Sequence[str]) -> None:
+    """Forget the rejected datapoints of `series` in `interval`: of the source, and of `sinks` or, if that is empty, of all."""
+    which = f" and sink in ('source', {', '.join('?' * len(sinks))})" if sinks else ""
+    db.execute(f"delete from rejected where {SERIES} and ts >= ? and ts < ?{which}", (*series, *interval, *sinks))

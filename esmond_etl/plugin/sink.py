@@ -22,6 +22,7 @@ class Task:
     series: tuple[Series, ...]
     interval: Interval
     window: int  #: s; what the interval is made of
+    sinks: tuple[str, ...] = ()  #: the labels of the sinks that lack it; empty: all of the pipeline
 
     @property
     def id(self) -> str:
