@@ -87,6 +87,9 @@ if TYPE_CHECKING:
     from esmond_etl.plugin.hookspecs import (
         hookimpl,
     )
+    from esmond_etl.plugin.owned import (
+        OwnedSink,
+    )
     from esmond_etl.plugin.sink import (
         EQUAL_IN_A_SECOND,
         Features,
@@ -182,6 +185,7 @@ _HOMES = {
         "Engine",
     ),
     "plugin.hookspecs": ("hookimpl",),
+    "plugin.owned": ("OwnedSink",),
     "plugin.sink": (
         "EQUAL_IN_A_SECOND",
         "Features",
@@ -237,6 +241,7 @@ __all__ = [
     "LockedError",
     "Metadata",
     "Observer",
+    "OwnedSink",
     "Pipeline",
     "PluginError",
     "PointTransform",

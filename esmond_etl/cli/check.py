@@ -104,7 +104,7 @@ def _stages(pipeline: Definition, stack: ExitStack) -> Iterator[dict[str, Any]]:
     yield from opened
     ends = _ends(pipeline, series) if working else []
     for label, sink in zip(pipeline.labels, pipeline.sinks, strict=True):
-        yield _stage(label, partial(_reached, pipeline, sink, ends))
+        yield _stage(label, partial(_reached, pipeline, label, sink, ends))
 
 
 def _stage(label: str, act: Callable[[], dict[str, str]]) -> dict[str, Any]:
@@ -156,10 +156,15 @@ def _ends(pipeline: Definition, series: list[Any]) -> list[Any]:
     return [target for each in series if (target := chain.becomes(each))]
 
 
-def _reached(pipeline: Definition, sink: Any, ends: list[Any]) -> dict[str, str]:
+def _reached(pipeline: Definition, label: str, sink: Any, ends: list[Any]) -> dict[str, str]:
     """What the sink says of its target; raises what keeps it from delivering."""
+    from esmond_etl.engine.owners import Place
+    from esmond_etl.plugin.owned import OwnedSink
+
     said = sink.reach(_context(pipeline, pipeline.source))
     reasons = [reason for each in ends if (reason := sink.refusal(each))]
     if reasons:
         raise SinkError(f"will not take {len(reasons):,} of the series: {reasons[0]}")
+    if isinstance(sink, OwnedSink):
+        Place.of(pipeline, label, sink, _context(pipeline)).check()
     return {"said": said or "opens"}

@@ -46,6 +46,7 @@ def _shard(_context: click.Context, _option: click.Parameter, text: str | None) 
     type=click.Choice(["all", "new-only"]),
     help="Replace, or keep, what was delivered before a change.",
 )
+@click.option("--take-over", is_flag=True, help="Deliver to a place that belongs to another pipeline, and own it from now on.")
 @click.option("--recheck", metavar="TIME", callback=_duration, help='Look for late datapoints this far back, such as "90d".')
 @click.option(
     "--executor",
@@ -158,6 +159,7 @@ def _moved(
     processes: int,
     scheduler: str | None,
     shard: tuple[int, int] | None,
+    take_over: bool,
 ) -> Result:
     from esmond_etl.engine.run import run
     from esmond_etl.pipeline.definition import Shard
@@ -175,6 +177,7 @@ def _moved(
             processes if executor == "processes" else 0,
             redeliver,
             _engine(executor, scheduler),
+            take_over,
         )
     if pipeline.settings.on_failure and not result.complete and not result.stopped:
         alert(pipeline.settings.on_failure, result)

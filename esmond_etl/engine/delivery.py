@@ -17,7 +17,7 @@ from esmond_etl.model.batch import Batch
 from esmond_etl.model.digest import Digester, Window
 from esmond_etl.model.errors import SinkError, StoppedError, described
 from esmond_etl.model.series import Series, SeriesId
-from esmond_etl.plugin.sink import Load, Receipt, Reject, Task
+from esmond_etl.plugin.sink import Load, Receipt, Reject, Sink, Task
 from esmond_etl.plugin.stage import Context
 
 #: Once a task holds so many bytes of columns, no further metadata is begun, unless it is one window: smaller tasks do the others.
@@ -159,10 +159,14 @@ class Delivery:
     def __exit__(self, *_: object) -> None:
         self._opened.close()
 
+    @property
+    def opened(self) -> dict[str, Sink]:
+        """The sinks that could be opened, by label."""
+        return {label: sink for label, sink in self._sinks.items() if label not in self._closed}
+
     def refusal(self, target: Series) -> str | None:
         """Why one of the sinks can never take `target`, as a stream returns it; None if all can."""
-        sinks = (sink for label, sink in self._sinks.items() if label not in self._closed)
-        return next((reason for sink in sinks if (reason := sink.refusal(target))), None)
+        return next((reason for sink in self.opened.values() if (reason := sink.refusal(target))), None)
 
     def deliver(self, task: Task) -> Outcome:
         """Deliver `task` to its sinks; what failed is in the outcome, nothing is raised for it."""

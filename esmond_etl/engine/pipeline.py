@@ -68,6 +68,7 @@ class Pipeline:
         reload: bool = False,
         processes: int = 0,
         redeliver: Redeliver | None = None,
+        take_over: bool = False,
         observer: Observer | None = None,
         stop: threading.Event | None = None,
         check: bool = True,
@@ -76,14 +77,15 @@ class Pipeline:
 
         `from_` and `to` replace the pipeline's own; `reload` delivers again what is done already. With `processes`, so many worker
         processes share the tasks. `redeliver` says what to do with what was delivered before the transforms, the window or the sinks
-        changed: deliver "all" of it again, or "new-only" and keep it as it is.
+        changed: deliver "all" of it again, or "new-only" and keep it as it is. With `take_over`, places that belong to other pipelines are
+        from now on this one's.
 
         Setting `stop` ends the run: the next one continues where it stopped.
 
         Raises IncompleteError, which carries the result, if something was not delivered (not with `check=False`); LockedError if
         another run of the pipeline is under way; any other EsmondEtlError if the run could not start.
         """
-        result = run(self.definition, observer or Unobserved(), stop, from_, to, reload, processes, redeliver)
+        result = run(self.definition, observer or Unobserved(), stop, from_, to, reload, processes, redeliver, None, take_over)
         if check and not result.complete:
             raise IncompleteError(result)
         return result

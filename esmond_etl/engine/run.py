@@ -17,6 +17,7 @@ from esmond_etl.engine import changes, files, plan, remote
 from esmond_etl.engine.changes import Redeliver
 from esmond_etl.engine.delivery import Delivery, Outcome
 from esmond_etl.engine.ledger import Ledger
+from esmond_etl.engine.owners import Places
 from esmond_etl.engine.result import Delivered, Observer, Result
 from esmond_etl.engine.stream import Stream
 from esmond_etl.model import profile
@@ -47,12 +48,13 @@ def run(
     processes: int = 0,
     redeliver: Redeliver | None = None,
     connect: Callable[[], AbstractContextManager[Engine]] | None = None,
+    take_over: bool = False,
 ) -> Result:
     """Move what has not been moved, and say how it went.
 
     `from_` and `to` replace the pipeline's own; with `again`, what is done already is delivered again. With `processes`, as many
     processes share the tasks; with `connect`, the workers of a cluster. `redeliver` says what to do with what a former definition
-    delivered.
+    delivered. With `take_over`, places that belong to other pipelines are from now on this one's.
 
     Raises LockedError if another run of the pipeline is under way, and EsmondEtlError if a stage cannot be opened or the source
     cannot be listed.
@@ -64,13 +66,14 @@ def run(
         Stream(definition, stop) as stream,
         Delivery(stream, ledger, observer.waiting) as delivery,
     ):
-        _own(definition, ledger)
+        places = Places(definition, delivery.opened.items())
+        places.claim(take_over, _own(definition, ledger))
         ledger.beside(definition.all_ledgers)
         interval, note = changes.begin(definition, ledger, definition.wanted(now, from_, to), now, redeliver)
         result = Result(definition.name, interval, note=note)
         result.sinks = {label: Delivered() for label in definition.labels}
         with _executor(delivery, processes, connect) as (executor, deliver, processes):
-            listed = _Listing(delivery, observer, result).series()
+            listed = _Listing(delivery, places, observer, result).series()
             _Run(delivery, ledger, observer, result, executor, deliver, processes).go(listed, now, again)
             if _has_read_all(definition, ledger, result, now):
                 ledger.set_about(plan.READ, str(now))
@@ -87,14 +90,18 @@ def _has_read_all(definition: Definition, ledger: Ledger, result: Result, now: i
     return not result.stopped and not due.minus(IntervalSet([result.interval]))
 
 
-def _own(definition: Definition, ledger: Ledger) -> None:
-    """Note whose the ledger is; raises ConfigError if it is that of another pipeline file: each would undo what the other does."""
+def _own(definition: Definition, ledger: Ledger) -> str | None:
+    """Note which pipeline file the ledger belongs to, and return which one it did; None if that is new.
+
+    Raises ConfigError if that is another file, which is still there: each would undo what the other does.
+    """
     other, own = ledger.about("file"), str(Path(definition.file).resolve())
     if other not in (None, own) and Path(other or "").exists():
         raise ConfigError(
             f"{definition.file}: {definition.name!r} and its ledger are also those of {other}: give each a name of its own"
         )
     ledger.set_about("file", own)
+    return other
 
 
 @dataclass
@@ -102,6 +109,7 @@ class _Listing:
     """The series that a run delivers, as the source lists them."""
 
     delivery: Delivery
+    places: Places
     observer: Observer
     result: Result
     taken: dict[SeriesId, Series] = field(default_factory=dict)  #: what sinks receive -> what it is made of
@@ -121,6 +129,7 @@ class _Listing:
         unusable = self.delivery.definition.source.unusable()
         self.result.failures |= {SeriesId(key, "*", "*"): reason for key, reason in unusable.items()}
         self.observer.listed(count)
+        self.places.leave_notes()
 
     def _obstacle(self, series: Series, target: Series) -> str | None:
         """Why `series` cannot be delivered as `target`."""
@@ -128,7 +137,7 @@ class _Listing:
             first = self.taken.setdefault(target.id, series)
             if first is not series:
                 return f"the transforms make the same series of it ({target}) as of {first}"
-        return self.delivery.refusal(target)
+        return self.delivery.refusal(target) or self.places.obstacle(target)
 
 
 @contextmanager

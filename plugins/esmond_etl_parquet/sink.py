@@ -10,15 +10,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, PrivateAttr
 
-from esmond_etl import Batch, Context, Features, Interval, Load, Series, Sink, SinkError, Task
-from esmond_etl_parquet import columns, files, reading
+from esmond_etl import Batch, Context, Features, Interval, Load, OwnedSink, Series, SinkError, Task
+from esmond_etl_parquet import columns, files, owners, reading
 from esmond_etl_parquet.columns import Kind
 from esmond_etl_parquet.files import Shelf
 from esmond_etl_parquet.load import ParquetLoad
 from esmond_etl_parquet.tree import STAGING, Tree, spoken, without_secrets
 
 
-class ParquetSink(Sink):
+class ParquetSink(OwnedSink):
     """Parquet files for analytics: `event_type=throughput/summary=base/date=2014-03-01/*.parquet` under `path`.
 
     Columns: `ts` (UTC, seconds); `val` (a number; for histograms a map<string, int64> of counts by bucket; for everything else the
@@ -26,7 +26,8 @@ class ParquetSink(Sink):
     (subintervals), `streams` (subintervals of streams), `delays` (histograms of delays): typed lists; `metadata_key`,
     `source`, `destination`, `measurement_agent`, `tool_name`, `input_source`, `input_destination` (texts); `parameters` (JSON text: all
     other metadata). The event type, the summary (`base`, `average-86400`) and the date are in the folders' names. A folder keeps the
-    columns that it began with. `metadata/_table.pq` has a row for each metadata key.
+    columns that it began with. `metadata/_table.pq` has a row for each metadata key; `_owners/` has a note of each pipeline
+    that delivers here.
 
     A task is committed whole: its files are written aside and made durable, then a journal says what goes where, then that is carried
     out. Killed before the journal, nothing has changed; killed after, the next run, source or `compact` carries it out to its end first.
@@ -89,6 +90,16 @@ class ParquetSink(Sink):
     def close(self) -> None:
         """Remove what was not committed."""
         self._tree.close()
+
+    def owners(self, context: Context) -> dict[str, str]:
+        """The notes in `_owners/`."""
+        with spoken(SinkError, without_secrets(self.path)):
+            return owners.read(Tree(self.path))
+
+    def set_owner(self, name: str, note: str | None) -> None:
+        """Change a note in `_owners/`."""
+        with spoken(SinkError, without_secrets(self.path)):
+            owners.write(self._tree, name, note)
 
     def begin(self, task: Task) -> Load:
         """The way into the tree for one task."""

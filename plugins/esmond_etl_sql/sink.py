@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 import pyarrow as pa
 from pydantic import Field, PrivateAttr, SecretStr, model_validator
 
-from esmond_etl import NUMBER, TS, Batch, Context, Duration, Features, Interval, Load, Series, Sink, SinkError, Task, Traffic
+from esmond_etl import NUMBER, TS, Batch, Context, Duration, Features, Interval, Load, OwnedSink, Series, SinkError, Task, Traffic
 from esmond_etl_sql import tables, urls
 from esmond_etl_sql.database import Database, Session
 from esmond_etl_sql.dialects import POSTGRESQL
@@ -25,13 +25,14 @@ _LONGEST_NAME: Final = 63
 _NOWHERE: Final = Path(":memory:")
 
 
-class SQLSink(Sink):
+class SQLSink(OwnedSink):
     """Rows in PostgreSQL, SQLite or DuckDB, loaded in bulk.
 
     Tables, made where they are missing: `esmond_datapoints` (`ts`, `metadata_key`, `event_type`, `summary`, `source`, `destination`,
     `val` a number); `esmond_datapoints_json` (the same with `val` as JSON: histograms, packet traces, failures and whatever else is no
-    number); `esmond_metadata` (a row for each `metadata_key`: its ends, its tool, `parameters` as JSON, `first_seen`, `last_seen`). A task
-    replaces what the same series had in the same time, in one transaction.
+    number); `esmond_metadata` (a row for each `metadata_key`: its ends, its tool, `parameters` as JSON, `first_seen`, `last_seen`);
+    `esmond_owners` (a note of each pipeline that delivers here). A task replaces what the same series had in the same time, in one
+    transaction.
     """
 
     place: ClassVar[tuple[str, ...]] = ("url", "schema_", "prefix")
@@ -61,6 +62,7 @@ class SQLSink(Sink):
     _tables: Tables = PrivateAttr()
     _database: Database = PrivateAttr()
     _traffic: Traffic = PrivateAttr()
+    _is_open: bool = PrivateAttr(default=False)
 
     @classmethod
     def located(cls, options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -100,6 +102,7 @@ class SQLSink(Sink):
         except BaseException:
             self._database.close()
             raise
+        self._is_open = True
 
     @property
     def features(self) -> Features:
@@ -156,6 +159,7 @@ class SQLSink(Sink):
 
     def close(self) -> None:
         """Close the connections."""
+        self._is_open = False
         self._database.close()
 
     @property
@@ -170,6 +174,27 @@ class SQLSink(Sink):
         if _has_nul([entry.key, series.event_type, subject, entry.parameters]):
             return f"{series}: there is a NUL character in its metadata, which no SQL database keeps"
         return None
+
+    def owners(self, context: Context) -> dict[str, str]:
+        """The rows of the table of owners; of a sink that is not open: none if there is no such table, and none is made."""
+        if self._is_open:
+            with self._database.reading() as session:
+                return self._notes(session)
+        file = self._file()
+        self._connect(context, file if file is None or file.exists() else _NOWHERE)
+        try:
+            with self._database.reading() as session:
+                self._make(session)
+                return self._notes(session)
+        finally:
+            self._database.close()
+
+    def _notes(self, session: Session) -> dict[str, str]:
+        return {row["name"]: row["note"] for row in session.rows(self._tables.noted())}
+
+    def set_owner(self, name: str, note: str | None) -> None:
+        """Change a row of the table of owners."""
+        self._database.deliver(lambda session: session.execute(*self._tables.noting(name, note)))
 
     def begin(self, task: Task) -> Load:
         """The way into the database for one task."""

@@ -34,6 +34,7 @@ FAULTS: Final = "esmond_etl_faults"
 #: Kind -> its table, after the prefix; the table of metadata.
 NAMES: Final[dict[Kind, str]] = {"number": "datapoints", "json": "datapoints_json"}
 METADATA_NAME: Final = "metadata"
+OWNERS_NAME: Final = "owners"
 
 
 def literal(text: str) -> str:
@@ -87,6 +88,8 @@ class Tables:
         columns = "".join(f"{name} text{' primary key' if name == 'metadata_key' else ''}, " for name in METADATA)
         columns += f"parameters {d.json} not null, first_seen {d.moment} not null, last_seen {d.moment} not null"
         metadata = self.name(METADATA_NAME)
+        owners = self.name(OWNERS_NAME)
+        made[owners] = [f"create table if not exists {owners} (name text primary key, note text not null)"]
         return {**made, metadata: [f"create table if not exists {metadata} ({columns})"]}
 
     def _index(self, table: str, number: int, definition: str) -> str:
@@ -171,6 +174,16 @@ class Tables:
             f"select ts, {'val' if kind == 'number' else 'cast(val as text)'} as val from {self.name(NAMES[kind])} where {where}"
             f" and ts >= {self.moment(interval.start)} and ts < {self.moment(interval.end)} order by ts"
         )
+
+    def noted(self) -> str:
+        """What reads the notes of owners."""
+        return f"select name, note from {self.name(OWNERS_NAME)}"
+
+    def noting(self, name: str, note: str | None) -> list[str]:
+        """What replaces, or removes, the note of an owner."""
+        table = self.name(OWNERS_NAME)
+        insertion = [f"insert into {table} values ({literal(name)}, {literal(note)})"] if note is not None else []
+        return [f"delete from {table} where name = {literal(name)}", *insertion]
 
     def moment(self, ts: int) -> str:
         """A Unix time in SQL."""

@@ -1,0 +1,116 @@
+"""Two pipelines that deliver to one place: refused, unless they share it, and then no series is delivered by both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import esmond_etl_archive
+import pytest
+
+from esmond_etl.cli.group import run as command
+
+START, DAY = 1388534400, 86400  # 2014-01-01
+
+SINKS = {
+    "parquet": 'type = "parquet"\npath = "out"',
+    "sqlite": 'type = "sql"\nurl = "sqlite:w.db"',
+    "duckdb": 'type = "sql"\nurl = "duckdb:w.duck"',
+}
+
+Etl = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def filled(archive: Any) -> Any:
+    """An archive with a series of throughput and one of loss."""
+    for name in ("throughput", "packet-count-sent"):
+        entry = {"source": "192.0.2.1", "destination": "192.0.2.2", "measurement-agent": "192.0.2.1", "tool-name": name}
+        types = [{"event-type": name}]
+        points = [[START + each * DAY, 5] for each in range(3)]
+        record = {"metadata": {**entry, "subject-type": "point-to-point", "event-types": types}, "datapoints": {name: points}}
+        esmond_etl_archive.load(archive.archive, [record])
+    return archive
+
+
+@pytest.fixture
+def etl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Etl:
+    """Runs a command in a folder of its own, and returns its exit code and what it prints."""
+    monkeypatch.chdir(tmp_path)
+
+    def said(*arguments: str) -> tuple[int, str]:
+        code = command(list(arguments))
+        printed = capsys.readouterr()
+        return code, printed.out + printed.err
+
+    return said
+
+
+def write(name: str, url: str, sink: str, event_type: str = "", more: str = "") -> str:
+    chosen = f'event_types = ["{event_type}"]' if event_type else ""
+    Path(f"{name}.toml").write_text(f"""
+from = 2014-01-01
+to = 2014-01-05
+[source]
+type = "esmond"
+url = "{url}"
+{chosen}
+[[sink]]
+{SINKS[sink]}
+{more}
+""")
+    return f"{name}.toml"
+
+
+@pytest.mark.parametrize("sink", SINKS)
+def test_a_place_that_belongs_to_another_pipeline_is_refused(etl: Etl, filled: Any, sink: str) -> None:
+    first, second = (write(name, filled.url, sink) for name in ("first", "second"))
+    assert etl("check", "--connect", second)[0] == 0
+    assert etl("run", first)[0] == 0
+    for arguments in (("run", second), ("check", "--connect", second)):
+        code, said = etl(*arguments)
+        said = " ".join(said.split())
+        assert code != 0
+        assert "this place belongs to the pipeline first (" in said
+        assert "first.toml), since 20" in said
+        assert "two pipelines would overwrite each other" in said
+    assert (etl("run", first)[0], etl("check", "--connect", first)[0]) == (0, 0)
+    assert not Path(".esmond-etl/second.ledger").exists() or json.loads(etl("status", second, "--json")[1])["series"] == []
+
+
+@pytest.mark.parametrize("sink", SINKS)
+def test_it_can_be_taken_over_and_then_the_other_is_refused(etl: Etl, filled: Any, sink: str) -> None:
+    first, second = (write(name, filled.url, sink) for name in ("first", "second"))
+    assert etl("run", first)[0] == 0
+    assert etl("run", second, "--take-over")[0] == 0
+    code, said = etl("run", first)
+    assert code == 2
+    assert "belongs to the pipeline second" in said
+
+
+@pytest.mark.parametrize("sink", SINKS)
+def test_pipelines_share_a_place_if_both_say_so_and_their_series_differ(etl: Etl, filled: Any, sink: str) -> None:
+    alone = write("first", filled.url, sink, "throughput")
+    assert etl("run", alone)[0] == 0
+    second = write("second", filled.url, sink, "packet-count-sent", "shared = true")
+    assert "write `shared = true` there too" in " ".join(etl("run", second)[1].split())
+    first = write("first", filled.url, sink, "throughput", "shared = true")
+    assert [etl("run", each)[0] for each in (first, second, first, second)] == [0, 0, 0, 0]
+    wider = write("second", filled.url, sink, "", "shared = true")
+    code, said = etl("run", wider)
+    assert code == 1
+    assert "the pipeline first (" in said
+    assert "throughput/base to the same place" in " ".join(said.split())
+    assert etl("verify", first)[0] == 0
+
+
+def test_a_damaged_note_is_named(etl: Etl, filled: Any) -> None:
+    first = write("first", filled.url, "parquet")
+    assert etl("run", first)[0] == 0
+    for note in Path("out/_owners").iterdir():
+        note.write_text("{")
+    code, said = etl("run", first)
+    assert code != 0
+    assert "a note of an owner in the target is damaged" in " ".join(said.split())
