@@ -111,6 +111,7 @@ def test_every_block_of_our_own_document_runs(filled: Any, capsys: pytest.Captur
     assert capsys.readouterr().out.startswith("1 ['ts', 'val', 'metadata_key'")
 
 
+@pytest.mark.slow
 def test_every_command_of_our_own_document_runs(filled: Any, tmp_path: Path) -> None:
     commands = re.findall(r"^\$ esmond-etl (.*)$", OWN.read_text(), flags=re.MULTILINE)
     printed = []

@@ -100,6 +100,7 @@ def test_an_answer_without_end_is_refused_at_the_bound(raw: Any) -> None:
         Archive(raw(endless), retries=0, largest=1_000_000).get(LIST, {}, len)
 
 
+@pytest.mark.slow
 def test_a_compressed_bomb_is_refused_at_the_bound(raw: Any) -> None:
     bomb = gzip.compress(bytes(300_000_000), 9)
 

@@ -239,6 +239,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6))
 def test_no_file_however_wrong_makes_more_than_messages(tmp_path_factory: pytest.TempPathFactory, data: dict[str, Any]) -> None:

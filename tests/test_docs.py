@@ -162,6 +162,7 @@ deliver(sink, {series(): [(START, 1.0), (START + 60, 2.0)], series("failures"): 
 """
 
 
+@pytest.mark.slow
 def test_the_plugin_in_the_documentation_works(tmp_path: Path) -> None:
     files = re.findall(r"^`([\w./]+)`:\n\n```\w+\n(.*?)```", PLUGINS, re.DOTALL | re.MULTILINE)
     assert len(files) == 8

@@ -197,6 +197,7 @@ def page_of(documents: list[Document], series: Series, asked: Interval, limit: i
     return Page(len(points), Batch.from_points(series, points))
 
 
+@pytest.mark.slow
 @settings(max_examples=500, deadline=None)
 @given(made=st.lists(st.tuples(STEPS, KINDS), max_size=120), cuts=st.sets(st.integers(0, 9000), max_size=3))
 def test_whatever_results_there_are_they_are_read_once(made: list[tuple[int, str]], cuts: set[int]) -> None:

@@ -92,6 +92,7 @@ def test_statistics_are_what_their_definitions_say(histograms: list[dict[str, in
     assert rows(opened(*histograms)) == [plain(histogram) for histogram in histograms]
 
 
+@pytest.mark.slow
 @given(HISTOGRAMS, st.integers(0, 8), st.integers(0, 8))
 def test_a_histogram_has_the_same_statistics_wherever_it_stands(histograms: list[dict[str, int]], start: int, length: int) -> None:
     column = opened(*histograms)

@@ -34,6 +34,7 @@ def etl(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 def test_a_profile_says_where_the_time_of_the_process_went(archive: Any, tmp_path: Path) -> None:
     esmond_etl_archive.load(archive.archive, esmond_etl_archive.sample(days=4, hosts=2))
     path = write(tmp_path, archive.url)

@@ -204,6 +204,7 @@ def test_pages_are_told_apart_from_the_last_as_esmond_does_it(archive: Archive, 
     assert not more(Slice(0, 0, given=True))
 
 
+@pytest.mark.slow
 def test_readers_see_whole_requests_while_a_writer_writes(archive: Archive, key: str) -> None:
     done = threading.Event()
 

@@ -39,6 +39,7 @@ def rows(folder: Path) -> int:
     return sum(ds.dataset(part, format="parquet").count_rows() for part in folder.glob("event_type=*"))
 
 
+@pytest.mark.slow
 def test_an_archive_that_is_trusted_is_not_asked_for_what_it_was_not_written(archive: Any, proxy: Any, tmp_path: Path) -> None:
     record = next(iter(esmond_etl_archive.sample(days=4, hosts=2)))
     esmond_etl_archive.load(archive.archive, [record])

@@ -202,6 +202,7 @@ def measured_tests(draw: Any) -> tuple[Metadata, dict[str, list[tuple[int, Any]]
     return metadata_of(*names, pscheduler_test_type=kind, **parameters), points
 
 
+@pytest.mark.slow
 @given(measured_tests())
 def test_what_documents_are_made_of_comes_out_of_them_again(case: tuple[Metadata, dict[str, list[tuple[int, Any]]]]) -> None:
     metadata, points = case

@@ -358,6 +358,7 @@ def memory(path: Path, pages: int, extra: str = "") -> tuple[int, bool]:
     return int(size), pandas == "True"
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     small, large = memory(tmp_path / "small", 5)[0], memory(tmp_path / "large", 50)[0]
     assert large < small * 1.5, f"{large} MB for ten times as much as {small} MB"

@@ -141,6 +141,7 @@ scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*HOP, "x"]), inner))
 
 
+@pytest.mark.slow
 @given(st.lists(values), st.sampled_from(sorted(typed.LISTS)))
 def test_whatever_json_there_is_becomes_a_column_of_the_type(given: list[Any], kind: typed.Typed) -> None:
     found = typed.lists(kind, json_column([json.dumps(each, ensure_ascii=False).encode("utf-8", "replace") for each in given]))
@@ -148,6 +149,7 @@ def test_whatever_json_there_is_becomes_a_column_of_the_type(given: list[Any], k
     assert (found.type, len(found)) == (typed.TYPES[kind], len(given))
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.lists(st.fixed_dictionaries({"ttl": st.integers(0, 255), "rtt": st.floats(0, 1e6), "ip": st.text()})), max_size=4)
 )
