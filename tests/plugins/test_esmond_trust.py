@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import esmond_etl_archive
+import pytest
 import pyarrow.dataset as ds
 
 
