@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import esmond_etl_archive
-import pytest
 import pyarrow.dataset as ds
+import pytest
 
 
 def write(folder: Path, url: str) -> Path:
