@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from esmond_etl import cli
-from esmond_etl.cli import show
+from esmond_etl.cli import examination, show
 from esmond_etl.model.errors import SinkError
 
 if TYPE_CHECKING:
@@ -30,16 +30,17 @@ _NONE_PASSES = "the transforms leave out every series"
 @click.option(
     "--connect", is_flag=True, help="Also list the sources, and try the sinks; no datapoint is read, and nothing written."
 )
+@click.option("--data", is_flag=True, help="Also read the measurements, and say which of them cannot be right.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def command(files: tuple[str, ...], connect: bool, as_json: bool) -> int:
+def command(files: tuple[str, ...], connect: bool, data: bool, as_json: bool) -> int:
     """Report every mistake in each FILE, a line each: file:line:column: where: what; hint.
 
-    Nothing is connected to without --connect. A warning does not stop a run, an error does: `esmond-etl run` refuses the file before
-    it reads anything.
+    Nothing is connected to without --connect or --data. A warning does not stop a run, an error does: `esmond-etl run` refuses the
+    file before it reads anything.
 
     \b
     Exit codes: 0 if there are no errors, 2 if there are,
-    1 if a source or a sink could not be connected to.
+    1 if a source or a sink could not be connected to, or if --data found something.
     """
     from esmond_etl.pipeline import file as config
 
@@ -48,13 +49,19 @@ def command(files: tuple[str, ...], connect: bool, as_json: bool) -> int:
     problems = [problem for _, found in inspected for problem in found] + list(_same_ledger(pipelines))
     errors = sum(not problem.warning for problem in problems)
     connected = [_connected(pipeline) for pipeline in pipelines] if connect and not errors else []
+    examined = {pipeline.file: examination.examined(pipeline) for pipeline in pipelines} if data and not errors else {}
     if as_json:
         counts = {"errors": errors, "warnings": len(problems) - errors}
-        show.as_json({**counts, "problems": [each.to_json() for each in problems], "connected": connected})
+        found = {"data": {file: [each.to_json() for each in findings] for file, findings in examined.items()}} if data else {}
+        show.as_json({**counts, "problems": [each.to_json() for each in problems], "connected": connected, **found})
     else:
         _print(files, problems, connected)
+        for file, findings in examined.items():
+            examination.show_findings(file, findings)
     if errors:
         return cli.WRONG
+    if any(examined.values()):
+        return cli.INCOMPLETE
     return cli.INCOMPLETE if any(stage["error"] for each in connected for stage in each["stages"]) else cli.DONE
 
 

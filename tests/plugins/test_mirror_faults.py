@@ -90,7 +90,7 @@ def test_when_every_write_fails_once_nothing_is_lost_or_doubled(mirror: Any, rel
 @pytest.mark.timeout(1200)  # a mirror waits several times the longest request that it has seen: long, on a busy machine
 @pytest.mark.parametrize("fault", ["500 after it is stored", "closed after it is stored", "closed before it is stored"])
 def test_when_a_third_of_all_requests_fail_nothing_is_lost_or_doubled(mirror: Any, relay: Any, answer: Any, fault: str) -> None:
-    mirror.load(*sample(days=2, hosts=3))
+    mirror.load(*sample(days=1, hosts=3))
     # each third one would be the same of three that take turns
     lock, dice, over = threading.Lock(), random.Random(3), threading.Event()
 

@@ -1,0 +1,1 @@
+"""The doctor: reads the measurements themselves, and says which of them cannot be what they seem."""
