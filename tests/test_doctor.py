@@ -194,9 +194,7 @@ def test_it_says_what_was_found_and_what_it_means(archive: Any, tmp_path: Path, 
     path.write_text(f'from = {START}\n[source]\ntype = "esmond"\nurl = "{archive.url}"\n[[sink]]\ntype = "parquet"\npath = "out"\n')
     assert command(["check", "--data", str(path)]) == 1
     printed = capsys.readouterr().out
-    assert (
-        "data: negative-delay, 1 found. No packet arrives before it was sent: the clocks of the two hosts disagree." in printed
-    )
+    assert "data: negative-delay, 1 found. No packet arrives before it was sent: the clocks of the two hosts disagree." in printed
     assert "  203.0.113.99 to 203.0.113.101, histogram-owdelay (" in printed
     assert "), 2024-03-06T12:00:07Z to 2024-03-06T12:50:07Z: delays down to -2 ms" in printed
 

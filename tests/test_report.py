@@ -18,11 +18,12 @@ from esmond_etl_archive.samples import START
 import esmond_etl
 from esmond_etl import Interval, Metadata, Reject, Series, SeriesId, Summary
 from esmond_etl.cli.group import run
+from esmond_etl.doctor.finding import at
 from esmond_etl.engine.ledger import Ledger
 from esmond_etl.model.digest import Window
 from esmond_etl.pipeline import file
 from esmond_etl.report.facts import facts
-from esmond_etl.report.page import page
+from esmond_etl.report.page import MOST, page
 
 DAY = 86400
 
@@ -77,6 +78,18 @@ def chromium(*arguments: str) -> str:
     flags += ["--disable-component-update", "--disable-sync", "--virtual-time-budget=3000"]
     done = subprocess.run([program, *flags, *arguments], capture_output=True, text=True, timeout=120, check=True)
     return done.stdout
+
+
+def test_what_cannot_be_right_is_shown_by_kind(pipeline: Path, ledger: Ledger) -> None:
+    series = Series(Metadata("k", source="192.0.2.1", destination="192.0.2.2"), "histogram-owdelay")
+    found = [at("negative-delay", series, [START, START + 60], f"<b>{number}</b>") for number in range(MOST + 2)]
+    text = page(facts(file.load(pipeline), ledger), found)
+    assert "No packet arrives before it was sent" in text
+    assert text.count("&lt;b&gt;") == MOST
+    assert "2 more: <code>esmond-etl check --data</code> lists all." in text
+    assert "<b>" not in text
+    assert "nothing wrong was found" in page(facts(file.load(pipeline), ledger), [])
+    assert "cannot be right" not in page(facts(file.load(pipeline), ledger))
 
 
 @pytest.mark.slow

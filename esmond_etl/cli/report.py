@@ -9,6 +9,7 @@ import click
 
 from esmond_etl import cli
 from esmond_etl.cli import show
+from esmond_etl.cli.examination import examined
 
 
 @click.command(short_help=cli.COMMANDS["report"])
@@ -21,14 +22,17 @@ from esmond_etl.cli import show
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where to write the page.",
 )
-def command(pipeline: str, output: Path) -> int:
+@click.option("--data", is_flag=True, help="Also read the measurements, and show which of them cannot be right.")
+def command(pipeline: str, output: Path, data: bool) -> int:
     """Write a page that shows what PIPELINE has delivered: coverage by series and time, rejects, failures, runs, the digest of all.
 
-    It is one file of HTML that needs no network. Only the ledger is read: neither the source nor the sinks are asked.
+    It is one file of HTML that needs no network. Only the ledger is read: neither the source, unless with --data, nor the sinks are
+    asked.
 
     \b
-    Example:
+    Examples:
       esmond-etl report mirror.toml -o report.html
+      esmond-etl report mirror.toml -o report.html --data
     """
     from esmond_etl.engine.ledger import Ledger
     from esmond_etl.pipeline import file as config
@@ -37,7 +41,7 @@ def command(pipeline: str, output: Path) -> int:
 
     definition = config.load(pipeline)
     with closing(Ledger.of_all(definition.all_ledgers)) as ledger:
-        text = page(facts(definition, ledger))
+        text = page(facts(definition, ledger), examined(definition) if data else None)
     with show.writing(output):
         output.write_text(text, encoding="utf-8")
     print(f"{output} is written")

@@ -52,7 +52,8 @@ def of_steps(course: Course, found: list[Step]) -> Iterator[Finding]:
     """Changes by a power of ten."""
     for step in found:
         if power := power_of_ten(step):
-            evidence = f"the smallest delay went from {step.before:g} to {step.after:g} ms: 10^{power} times"
+            times = f"{10 ** abs(power):,} times {'more' if power > 0 else 'less'}"
+            evidence = f"the smallest delay went from {step.before:g} to {step.after:g} ms: {times}"
             yield at("bucket-width", course.series, [step.ts], evidence)
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.resources import files
+from typing import Final
 
 from esmond_etl import __version__
+from esmond_etl.doctor.finding import MEANINGS, Finding
 from esmond_etl.model.errors import PluginError
 from esmond_etl.model.interval import format_duration, moment
 from esmond_etl.report.facts import STATES, Facts
 
+#: So many findings of a kind are shown.
+MOST: Final = 100
 
-def page(facts: Facts) -> str:
-    """The page as HTML; raises PluginError if jinja2 is not installed."""
+
+def page(facts: Facts, findings: Sequence[Finding] | None = None) -> str:
+    """The page as HTML, with what the doctor found if it was asked; raises PluginError if jinja2 is not installed."""
     try:
         from jinja2 import Environment
     except ImportError:
@@ -27,6 +33,9 @@ def page(facts: Facts) -> str:
         runs=_runs(facts),
         data=_data(facts),
         moment=moment,
+        findings=findings,
+        meanings=MEANINGS,
+        most=MOST,
         version=__version__,
     )
 
