@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -50,6 +51,7 @@ def _part(_context: click.Context, _option: click.Parameter, text: str | None) -
 @click.option(
     "--quick", is_flag=True, help="Compare the sinks with the ledger's digests; read the source only where these say nothing."
 )
+@click.option("--summaries", is_flag=True, help="Compare the summaries that the sinks made with those of the source instead.")
 @click.option(
     "--sample", metavar="SHARE", callback=_share, help="Compare a share of the windows of each series, such as 2%; others each day."
 )
@@ -76,7 +78,8 @@ def _part(_context: click.Context, _option: click.Parameter, text: str | None) -
 def command(pipeline: str, from_: Any, to: Any, check_receipt: Path | None, as_json: bool, **options: Any) -> int:
     """Compare, series by series and value by value, what should have arrived in the sinks of PIPELINE with what is there.
 
-    Ends with 0 if all of it is the same, else with 1, and prints what differs: missing, extra and different datapoints.
+    Ends with 0 if all of it is the same, else with 1, and prints what differs: missing, extra and different datapoints. Summaries may
+    differ for a known reason: these are counted by reason.
 
     \b
     Examples:
@@ -92,6 +95,10 @@ def command(pipeline: str, from_: Any, to: Any, check_receipt: Path | None, as_j
 
         with _opened(loaded) as (delivery, _):
             return receipts.check(delivery, check_receipt, as_json)
+    if options["summaries"] and (options["quick"] or options["repair"] or options["receipt"]):
+        raise click.UsageError("--summaries goes with --sample, --part and --output: base data are what is repaired and proven")
+    if options["summaries"] and not any(sink.features.summarizes for sink in loaded.sinks):
+        raise click.UsageError(f"--summaries: no sink of {loaded.name} makes summaries")
     options["output"] = checked_format(options["output"])
     verification = _Verification(loaded, loaded.wanted(int(time.time()), from_, to), **options)
     verification.go()
@@ -128,6 +135,7 @@ class _Verification:
     definition: Definition
     interval: Interval
     quick: bool
+    summaries: bool
     sample: float | None
     part: tuple[int, int] | None
     repair: bool
@@ -138,6 +146,7 @@ class _Verification:
     results: list[Compared] = field(default_factory=list)
     equal: int = 0  #: datapoints
     by_digest: int = 0  #: windows
+    explained: Counter[str] = field(default_factory=Counter)  #: summaries that differ for a known reason
     former: dict[Any, Any] = field(default_factory=dict)
     repaired: int = 0  #: windows
 
@@ -180,10 +189,22 @@ class _Verification:
     def _compare(self, delivery: Delivery, ledger: Ledger, told: Any) -> None:
         from esmond_etl.engine.verify import verify
 
+        if self.summaries:
+            self._compare_summaries(delivery, told)
+            return
         pieces = self._not_proven(delivery, ledger) if self.quick else self.pieces
         total = len(pieces) * len(self.definition.sinks)
         self.results += watched(verify(delivery, ledger, pieces, told), total, self.definition.name)
         self.equal += sum(each.equal for each in self.results)
+
+    def _compare_summaries(self, delivery: Delivery, told: Any) -> None:
+        from esmond_etl.engine import summaries
+
+        total = summaries.count(delivery, self.pieces)
+        for each in watched(summaries.verify(delivery, self.pieces, told), total, self.definition.name):
+            self.results.append(each.compared)
+            self.explained += each.explained
+            self.equal += each.compared.equal
 
     def _not_proven(self, delivery: Delivery, ledger: Ledger) -> list[Piece]:
         """What digests do not show to be the same: it is left to be compared with the source."""
@@ -213,7 +234,7 @@ class _Verification:
 
     def facts(self) -> dict[str, Any]:
         """What was compared, and what came of it, as plain data."""
-        depth = "quick" if self.quick else "full"
+        depth = "quick" if self.quick else "summaries" if self.summaries else "full"
         scope = {"sample": self.sample, "part": "/".join(map(str, self.part)) if self.part else None}
         return {
             "pipeline": self.definition.name,
@@ -225,6 +246,7 @@ class _Verification:
             "equal": self.equal,
             "windows_by_digest": self.by_digest,
             "repaired": self.repaired,
+            **({"explained": dict(self.explained)} if self.summaries else {}),
             "differing": [facts(each) for each in self.differing],
             "former": {str(each): ", ".join(map(str, intervals)) for each, intervals in self.former.items()},
         }
@@ -239,8 +261,10 @@ class _Verification:
         if self.repaired:
             print(f"{name}: {self.repaired:,} windows were delivered again")
         verdict = "all the same" if not differing else f"{len(differing):,} series differ"
+        for reason, number in self.explained.most_common():
+            print(show.wrapped(f"{name}: {number:,} summaries differ for a known reason: {reason}", sys.stdout))
         how = f"{self.by_digest:,} windows by digest, " if self.quick else ""
-        compared = len({piece.series for piece in self.pieces})
+        compared = len({each.series for each in self.results} if self.summaries else {piece.series for piece in self.pieces})
         print(f"{name}: {compared:,} series, {how}{self.equal:,} datapoints the same, {self.interval}: {verdict}")
         if self.former:
             print(

@@ -88,6 +88,7 @@ class Features:
     merges: bool = False  #: the target may hold the same series from elsewhere: they are compared, and kept
     several_hosts: bool = False  #: tasks may be delivered from several hosts at the same time
     one_a_second: bool = False  #: of equal datapoints of a series in one second, the target keeps one
+    summarizes: bool = False  #: the target makes summaries of what it is given, and `read` returns them, too
     prints: bool = False  #: datapoints go to standard output, so nothing else may
 
 

@@ -100,7 +100,7 @@ class EsmondSink(Connection, Sink):
     @property
     def features(self) -> Features:
         """An archive keeps what it has: numbers are never replaced, and other programs may have written some of them."""
-        return Features(replaces=False, undoes=False, merges=True, one_a_second=True)
+        return Features(replaces=False, undoes=False, merges=True, one_a_second=True, summarizes=True)
 
     def target_keys(self, memory: Mapping[str, str]) -> dict[str, str]:
         """Metadata key in the source -> in the target, which makes up keys."""
