@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import sys
@@ -29,21 +30,52 @@ EVERY = 10
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None, file: Any = None) -> None:
-    """Print a table; columns whose cells are all numbers stand to the right."""
+    """Print a table; columns whose cells are all numbers stand to the right.
+
+    In a terminal, numbers and times are never shortened, other cells go on in the next line, what is the same in all rows stands above
+    the table, and a column that is empty is left out.
+    """
     from rich.console import Console
     from rich.table import Table
 
     cells = [list(row) for row in rows]
-    shown = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="bold", pad_edge=False)
-    for index, name in enumerate(head):
-        numbers = bool(cells) and all(isinstance(row[index], int | float) for row in cells)
-        shown.add_column(name, justify="right" if numbers else "left", overflow="ellipsis", no_wrap=True)
-    for row in cells:
-        shown.add_row(*(_cell(cell) for cell in row))
     console = Console(file=file or sys.stdout, highlight=False, markup=False)
     if not console.is_terminal:
         console.width = 10_000  # whoever reads it there wants all of it
+    constant = _constant(cells) if console.is_terminal else []
+    empty = [index for index in range(1, len(head)) if cells and console.is_terminal and not any(row[index] for row in cells)]
+    shown = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="bold", pad_edge=False)
+    for index in constant:
+        console.print(f"{head[index]}: {_cell(next(row[index] for row in cells if row[index]))}")
+    kept = [index for index in range(len(head)) if index not in (*constant, *empty)]
+    for index in kept:
+        numbers = _are_numbers([row[index] for row in cells])
+        if numbers or _are_times([row[index] for row in cells]):
+            shown.add_column(head[index], justify="right" if numbers else "left", no_wrap=True, min_width=_width(cells, index))
+        else:
+            shown.add_column(head[index], overflow="fold")
+    for row in cells:
+        shown.add_row(*(_cell(row[index]) for index in kept))
     console.print(shown)
+
+
+def _constant(cells: list[list[object]]) -> list[int]:
+    """The columns, but for the first, that say the same in every one of several rows; a row of a first cell alone is a heading."""
+    rows = [row for row in cells if any(cell is not None for cell in row[1:])]
+    first = rows[0] if len(rows) > 1 else []
+    return [index for index in range(1, len(first)) if first[index] and all(row[index] == first[index] for row in rows)]
+
+
+def _are_numbers(cells: list[object]) -> bool:
+    return any(isinstance(cell, int | float) for cell in cells) and all(isinstance(cell, int | float | None) for cell in cells)
+
+
+def _are_times(cells: list[object]) -> bool:
+    return any(cells) and all(not cell or re.match(r"\d{4}-\d\d-\d\d", str(cell)) for cell in cells)
+
+
+def _width(cells: list[list[object]], index: int) -> int:
+    return max(len(_cell(row[index])) for row in cells)
 
 
 def _cell(value: object) -> str:

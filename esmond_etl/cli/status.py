@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 
 import click
 
 from esmond_etl import cli
 from esmond_etl.cli import show
+
+#: So many of the last runs are shown.
+_RUNS = 5
 
 
 @click.command(short_help=cli.COMMANDS["status"])
@@ -17,7 +23,8 @@ from esmond_etl.cli import show
 @click.option("--nagios", is_flag=True, help="Print one line for a monitoring system, and end with 0, 1 or 2 as it expects.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(pipelines: tuple[str, ...], failed: bool, nagios: bool, as_json: bool) -> int:
-    """Show for each series of PIPELINE up to where it is done, its gaps, and its last error; from the ledger alone.
+    """Show for each series of PIPELINE how many datapoints were delivered, from the first window that has any to the last one, up to
+    where it is done, its gaps, and its last error; from the ledger alone. Then the last runs.
 
     With several pipelines: a line for each. With --nagios: 0 if the last run delivered all that was due, 1 if rejected datapoints
     wait, 2 if series failed or nothing has run.
@@ -74,17 +81,41 @@ def _print(facts: dict[str, Any]) -> None:
             f"{facts['pipeline']}: {label} lacks what other sinks have: {lacks['series']:,} series, {lacks['from']} to {lacks['to']};"
             " the next run delivers it"
         )
-    head = ("metadata", "series", "source", "destination", "done to", "gaps", "last error")
-    show.table(head, [_row(row) for row in facts["series"]])
+    if sys.stdout.isatty():
+        show.table(("series", *_COLUMNS), _grouped(facts["series"]))
+    else:
+        rows = [(*row["series"].split("/", 1), row["source"], row["destination"], *_cells(row)) for row in facts["series"]]
+        show.table(("metadata", "series", "source", "destination", *_COLUMNS), rows)
+    if runs := facts["runs"]:
+        of_runs = ("last runs", "seconds", "datapoints", "requests", "complete")
+        show.table(
+            of_runs, [(show_moment(run["started"]), run["seconds"], run["read"], run["requests"], _yes(run)) for run in runs]
+        )
     for label, keys in facts["target_keys"].items():
         show.table(("metadata", f"is in {label}"), keys.items())
 
 
-def _row(row: dict[str, Any]) -> tuple[Any, ...]:
-    key, series = row["series"].split("/", 1)
+def _yes(run: dict[str, Any]) -> str:
+    return "yes" if run["complete"] else "no"
+
+
+_COLUMNS = ("datapoints", "first", "last", "done to", "gaps", "last error")
+
+
+def _grouped(rows: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
+    """The rows of a table for people: a line for each metadata, then one for each of its series."""
+    for key, series in groupby(rows, key=lambda row: row["series"].split("/", 1)[0]):
+        first, *others = series
+        ends = " to ".join(end for end in (first["source"], first["destination"]) if end)
+        yield f"{key[:8]}: {ends}", *(None for _ in _COLUMNS)
+        for row in (first, *others):
+            yield f"  {row['series'].split('/', 1)[1].removesuffix('/base')}", *_cells(row)
+
+
+def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
     gaps = [f"{gap['from']} to {gap['to']}" for gap in row["gaps"]]
     shown = gaps[0] if len(gaps) == 1 else f"{len(gaps)}, first {gaps[0]}" if gaps else ""
-    return key[:8], series.removesuffix("/base"), row["source"], row["destination"], row["done_to"], shown, row["error"]
+    return row["datapoints"], row["first"], row["last"], row["done_to"], shown, row["error"]
 
 
 def show_moment(ts: int) -> str:
@@ -108,6 +139,7 @@ def _facts(path: str) -> dict[str, Any]:
         return {
             "pipeline": pipeline.name,
             "last_run": ledger.last_run(),
+            "runs": ledger.runs()[-_RUNS:],
             "rejected": waiting,
             "former": {str(series): ", ".join(map(str, intervals)) for series, intervals in sorted(ledger.former().items())},
             "behind": _behind(ledger, pipeline.labels),
@@ -139,17 +171,20 @@ def _lacks(sinks: dict[str, Any], label: str) -> Any:
 def _series(ledger: Any, wanted: Any) -> Any:
     from esmond_etl.model.interval import IntervalSet
 
-    subjects, failures = ledger.subjects(), ledger.failures()
+    subjects, failures, totals = ledger.subjects(), ledger.failures(), ledger.totals()
     done = dict(ledger.all_done())
     for series in sorted({*done, *failures}):
         intervals = done.get(series, IntervalSet())
         source, destination, _ = subjects.get(series.metadata_key, (None, None, None))
         gaps = IntervalSet.of([wanted]).minus(intervals)
-        error = failures.get(series)
+        error, total = failures.get(series), totals.get(series)
         yield {
             "series": str(series),
             "source": source,
             "destination": destination,
+            "datapoints": total.number if total else 0,
+            "first": show_moment(total.first) if total else None,
+            "last": show_moment(total.last) if total else None,
             "done_to": show_moment(intervals[-1].end) if intervals else None,
             "gaps": [{"from": show_moment(gap.start), "to": show_moment(gap.end)} for gap in gaps],
             "error": error.message if error else None,

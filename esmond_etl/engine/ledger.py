@@ -45,6 +45,14 @@ class Rejected(NamedTuple):
     at: int  #: Unix time
 
 
+class Totals(NamedTuple):
+    """How much of a series was delivered."""
+
+    first: int  #: Unix time at which the first window with datapoints begins
+    last: int  #: and the last one
+    number: int  #: of datapoints
+
+
 class Ledger:
     """What a pipeline has delivered; every change is durable when the method returns. Usable from several threads."""
 
@@ -292,6 +300,14 @@ class Ledger:
             " and start >= ? and start < ? order by start"
         )
         return [Window(*row) for row in self._rows(query, *series, *interval)]
+
+    def totals(self) -> dict[SeriesId, Totals]:
+        """How much of each series that has datapoints was delivered, and when that lies; in windows of which the digests are known."""
+        query = (
+            "select metadata_key, event_type, summary, min(start), max(start), sum(number)"
+            " from digest join series on series.id = digest.series group by digest.series"
+        )
+        return {SeriesId(*row[:3]): Totals(*row[3:]) for row in self._rows(query)}
 
     def failures(self) -> dict[SeriesId, Failure]:
         """The last error of each series that is not done."""

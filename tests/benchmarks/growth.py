@@ -84,9 +84,9 @@ def nothing_new(folder: Path) -> dict[str, Any]:
         runs = []
         for end in ("2014-04-16", "2014-05-16"):
             place = _place(folder, "nothing-new", url, f"from = 2014-04-13\nto = {end}", trust=True)
-            before = _asked(url)
+            before = asked(url)
             cost = run([PYTHON, "-m", "esmond_etl", "run", "bench.toml", "--quiet"], place)
-            runs.append({**cost._asdict(), "data requests": _asked(url) - before})
+            runs.append({**cost._asdict(), "data requests": asked(url) - before})
     limits = [_limit("data requests", runs[1]["data requests"], 0), _limit("s of wall time", runs[1]["wall"], 15)]
     facts = {"first run": runs[0], "second run": runs[1]}
     return {"table": "nothing_new", "contenders": [], "facts": facts, "limits": limits}
@@ -121,7 +121,7 @@ def year(folder: Path) -> dict[str, Any]:
     return {"table": "year", "contenders": [], "facts": facts, "limits": [_limit(what, facts[what], 2)]}
 
 
-def _asked(url: Served) -> int:
+def asked(url: Served) -> int:
     with urlopen(f"{url.url}/asked") as answer:
         return int(answer.read())
 

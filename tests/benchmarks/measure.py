@@ -58,8 +58,8 @@ def in_turn(contenders: Sequence[Contender], rounds: int, folder: Path) -> None:
             shutil.rmtree(place, ignore_errors=True)
 
 
-def run(command: Sequence[str | Path], folder: Path, env: Mapping[str, str] | None = None) -> Cost:
-    """What `command`, run in `folder`, took; raises RuntimeError with its output if it fails."""
+def run(command: Sequence[str | Path], folder: Path, env: Mapping[str, str] | None = None, code: int = 0) -> Cost:
+    """What `command`, run in `folder`, took; raises RuntimeError with its output if it does not end with `code`."""
     # a child starts with its parent's peak: this process stays small, and imports nothing large
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     with (folder / "output.txt").open("w+b") as output:
@@ -68,7 +68,7 @@ def run(command: Sequence[str | Path], folder: Path, env: Mapping[str, str] | No
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.perf_counter() - begun
         process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
+        if process.returncode != code:
             output.seek(0)
             text = output.read()[-2000:].decode(errors="replace")
             raise RuntimeError(f"{' '.join(map(str, command))}: exit code {process.returncode}: {text}")
