@@ -267,7 +267,7 @@ def test_what_is_wrong_with_the_tables_is_said(database: str) -> None:
 def test_a_password_in_the_url_is_kept_apart(url: str, shown: str, password: str | None) -> None:
     sink = SQLSink(url=url)
     assert (sink.url, sink.password.get_secret_value() if sink.password else None) == (shown, password)
-    assert "sh" not in (repr(sink) + sink.model_dump_json()).replace("hash", "")
+    assert not any(secret in repr(sink) + sink.model_dump_json() for secret in ("h@sh", "h%40sh"))
     assert pickle.loads(pickle.dumps(sink)) == sink
     if password:
         assert "password=h%40sh" in urls.connectable(sink.url, password)
