@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from esmond_etl.engine.ledger import Ledger
     from esmond_etl.engine.verify import Compared, Piece
     from esmond_etl.model.interval import Interval
-    from esmond_etl.model.series import Series
+    from esmond_etl.model.series import Series, SeriesId
     from esmond_etl.pipeline.definition import Definition
 
 T = TypeVar("T")
@@ -213,14 +213,16 @@ class _Verification:
         from esmond_etl.model.interval import IntervalSet
 
         left: dict[Series, IntervalSet] = {}
-        total = len(self.pieces) * len(self.definition.sinks)
+        failed: dict[tuple[SeriesId, str], Compared] = {}
+        total = proof.count(delivery, self.pieces)
         for each in watched(proof.quick(delivery, ledger, self.pieces), total, self.definition.name):
             self.by_digest += each.windows - each.differing
             self.equal += each.held.number if not each.differing else 0
             if each.error:
-                self.results.append(Compared(each.series.id, each.sink, error=each.error))
+                failed[each.series.id, each.sink] = Compared(each.series.id, each.sink, error=each.error)
             elif each.open:
                 left[each.series] = left.get(each.series, IntervalSet()).union(IntervalSet.of(sorted(each.open)))
+        self.results += failed.values()
         return [Piece(series, intervals) for series, intervals in left.items()]
 
     def _compare_again(self, broken: list[Piece], told: Any) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from typing import NamedTuple
 
 from esmond_etl.engine.delivery import Delivery
 from esmond_etl.engine.ledger import Ledger
@@ -14,7 +15,7 @@ from esmond_etl.engine.verify import Piece, known_rejects
 from esmond_etl.model import digest
 from esmond_etl.model.digest import Digester, Window
 from esmond_etl.model.errors import described
-from esmond_etl.model.interval import Interval, IntervalSet, floor
+from esmond_etl.model.interval import Interval, IntervalSet, ceil, floor
 from esmond_etl.model.series import Series, SeriesId
 from esmond_etl.pipeline.definition import Shard
 from esmond_etl.plugin.sink import Sink
@@ -35,13 +36,26 @@ class Checked:
     error: str = ""
 
 
-def quick(delivery: Delivery, ledger: Ledger, pieces: Iterable[Piece]) -> Iterator[Checked]:
-    """How each of `pieces` compares, in each sink, with the ledger's digests."""
+class _Check(NamedTuple):
+    """A piece that is checked in one sink."""
+
+    label: str
+    sink: Sink
+    piece: Piece
+
+
+def count(delivery: Delivery, pieces: Sequence[Piece]) -> int:
+    """How many parts `quick` yields."""
+    return sum(len(checks) for checks in _checks(delivery, pieces))
+
+
+def quick(delivery: Delivery, ledger: Ledger, pieces: Sequence[Piece]) -> Iterator[Checked]:
+    """How `pieces` compare, in each sink, with the ledger's digests; a piece may come in several parts, each of some of its time."""
     definition = delivery.definition
     rejected = known_rejects(ledger)
 
-    def checked(pair: tuple[str, Sink, Piece]) -> Checked:
-        label, sink, piece = pair
+    def checked(check: _Check) -> Checked:
+        label, sink, piece = check
         result = Checked(piece.series, label)
         try:
             _check(delivery, ledger, sink, piece, rejected.get((label, piece.series.id), frozenset()), result)
@@ -49,9 +63,26 @@ def quick(delivery: Delivery, ledger: Ledger, pieces: Iterable[Piece]) -> Iterat
             result.error = described(error)
         return result
 
-    pairs = [(label, sink, each) for each in pieces for label, sink in zip(definition.labels, definition.sinks, strict=True)]
     with ThreadPoolExecutor(definition.settings.threads, "verify") as pool:
-        yield from pool.map(checked, pairs)
+        for checks in _checks(delivery, pieces):
+            # what is in memory already gains nothing by threads, which wait for each other
+            yield from map(checked, checks) if checks and checks[0].sink.features.together else pool.map(checked, checks)
+
+
+def _checks(delivery: Delivery, pieces: Sequence[Piece]) -> Iterator[list[_Check]]:
+    """What is checked, in an order in which sinks read it fast: series after series, or all series of one time after the other."""
+    window = delivery.definition.settings.window
+    for label, sink in delivery.opened.items():
+        span = ceil(max(sink.features.together, 1), window)  # digests are of whole windows
+        if not sink.features.together:
+            yield [_Check(label, sink, piece) for piece in pieces]
+            continue
+        by_shelf = sorted(pieces, key=lambda piece: (piece.series.event_type, piece.series.summary))
+        intervals = [interval for piece in pieces for interval in piece.intervals]
+        hull = Interval(min((each.start for each in intervals), default=0), max((each.end for each in intervals), default=0))
+        for part in hull.pieces(span):
+            inside = [(piece.series, piece.intervals.within(part)) for piece in by_shelf]
+            yield [_Check(label, sink, Piece(series, intervals)) for series, intervals in inside if intervals]
 
 
 def _check(delivery: Delivery, ledger: Ledger, sink: Sink, piece: Piece, rejected: frozenset[int], result: Checked) -> None:

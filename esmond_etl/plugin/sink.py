@@ -89,6 +89,7 @@ class Features:
     several_hosts: bool = False  #: tasks may be delivered from several hosts at the same time
     one_a_second: bool = False  #: of equal datapoints of a series in one second, the target keeps one
     summarizes: bool = False  #: the target makes summaries of what it is given, and `read` returns them, too
+    together: int = 0  #: s; what the target holds of many series in so much time is read as fast as one of them; 0: it is not
     prints: bool = False  #: datapoints go to standard output, so nothing else may
 
 

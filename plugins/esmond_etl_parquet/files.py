@@ -87,6 +87,7 @@ class Part:
     folder: str
     name: str
     interval: Interval  #: no row is outside
+    stamp: tuple[int, int] = (0, 0)  #: when it was written, ns, and its bytes: another file of that name has another one
 
     @property
     def path(self) -> str:
@@ -114,12 +115,13 @@ def parts(tree: Tree, shelf: Shelf, day: int, interval: Interval) -> list[Part]:
     """The files that may have rows in `interval`, by their names."""
     folder = shelf.day(day)
     found = []
-    for name in tree.names(folder):
+    for info in sorted(tree.files(folder), key=lambda each: each.base_name):
+        name = info.base_name
         if name.endswith(".parquet"):
             match = _NAME.fullmatch(name)
             covered = Interval(int(match[1]), int(match[2])) if match else Interval(day * DAY, day * DAY + DAY)
             if covered.overlaps(interval):
-                found.append(Part(folder, name, covered))
+                found.append(Part(folder, name, covered, (info.mtime_ns, info.size)))
     return found
 
 

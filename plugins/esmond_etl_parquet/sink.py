@@ -15,6 +15,7 @@ from esmond_etl_parquet import columns, files, owners, reading
 from esmond_etl_parquet.columns import Kind
 from esmond_etl_parquet.files import Shelf
 from esmond_etl_parquet.load import ParquetLoad
+from esmond_etl_parquet.recent import Recent
 from esmond_etl_parquet.tree import STAGING, Tree, spoken, without_secrets
 
 
@@ -58,6 +59,7 @@ class ParquetSink(OwnedSink):
     _groups: files.Groups = PrivateAttr()
     _kinds: dict[Shelf, Kind] = PrivateAttr()
     _lock: threading.Lock = PrivateAttr()
+    _recent: Recent = PrivateAttr()
 
     def open(self, context: Context) -> None:
         """Make the folder if need be; finish, or clear away, what a killed run left there."""
@@ -65,11 +67,12 @@ class ParquetSink(OwnedSink):
             self._tree = Tree(self.path)
             self._tree.open()
         self._groups, self._kinds, self._lock = files.Groups(self._tree), {}, threading.Lock()
+        self._recent = Recent(self._tree)
 
     @property
     def features(self) -> Features:
         """Several hosts may write to an object store, and to a disk that they share."""
-        return Features(several_hosts=self.shared_disk or "://" in self.path)
+        return Features(several_hosts=self.shared_disk or "://" in self.path, together=files.DAY)
 
     def reach(self, context: Context) -> None:
         """See whether the folder, or the nearest above it that is there, can be written to, or the object store be listed."""
@@ -127,4 +130,4 @@ class ParquetSink(OwnedSink):
         Values are numbers or JSON text; the text of a histogram that is kept as a map equals what came as JSON, not byte for byte.
         Raises SinkError if it cannot be read.
         """
-        return reading.datapoints(self._tree, series, interval, SinkError)
+        return reading.datapoints(self._tree, series, interval, SinkError, self._recent)
