@@ -41,9 +41,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], title: str | No
     cells = [list(row) for row in rows]
     console = Console(file=file or sys.stdout, highlight=False, markup=False)
     if not console.is_terminal:
-        console.width = 10_000  # whoever reads it there wants all of it
-    constant = _constant(cells) if console.is_terminal else []
-    empty = [index for index in range(1, len(head)) if cells and console.is_terminal and not any(row[index] for row in cells)]
+        _print_whole(head, cells, title, file or sys.stdout)
+        return
+    constant = _constant(cells)
+    empty = [index for index in range(1, len(head)) if cells and not any(row[index] for row in cells)]
     shown = Table(title=title, title_justify="left", title_style="bold", box=None, header_style="bold", pad_edge=False)
     for index in constant:
         console.print(f"{head[index]}: {_cell(next(row[index] for row in cells if row[index]))}")
@@ -57,6 +58,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], title: str | No
     for row in cells:
         shown.add_row(*(_cell(row[index]) for index in kept))
     console.print(shown)
+
+
+def _print_whole(head: Sequence[str], cells: list[list[object]], title: str | None, file: TextIO) -> None:
+    """Print a table with all that it has, however wide: who reads it elsewhere than in a terminal wants all, and there may be very much."""
+    texts = [head, *([_cell(cell) for cell in row] for row in cells)]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    numbers = [_are_numbers([row[index] for row in cells]) for index in range(len(head))]
+    line = "  ".join(f"{{:{'>' if right else '<'}{width}}}" for width, right in zip(widths, numbers, strict=True))
+    file.writelines(f"{each}\n" for each in ([title] if title else []) + [line.format(*row) for row in texts])
 
 
 def _constant(cells: list[list[object]]) -> list[int]:

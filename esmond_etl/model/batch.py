@@ -55,6 +55,9 @@ class Batch:
     points: pa.RecordBatch
     in_order: bool = field(default=False, compare=False, repr=False)  #: `ts` is known to be strictly increasing
     faults: tuple[Fault, ...] = field(default=(), compare=False, repr=False)  #: what a source had to leave out
+    _opened: list[tuple[Batch, pa.Array | None]] = field(
+        default_factory=list, compare=False, repr=False
+    )  # the one result of opening it
 
     @classmethod
     def of(cls, series: Series, ts: pa.Array, val: pa.Array) -> Batch:
@@ -114,7 +117,7 @@ class Batch:
 
     def with_series(self, series: Series) -> Batch:
         """The same datapoints as those of another series."""
-        return Batch(series, self.points, self.in_order, self.faults)
+        return Batch(series, self.points, self.in_order, self.faults, self._opened)
 
     def filter(self, mask: pa.Array) -> Batch:
         """Only the datapoints where `mask` is true."""
@@ -142,16 +145,29 @@ class Batch:
         target = OPENED.get(self.series.data_type)
         if target is None or not self.is_json:
             return self
-        return self.with_val(_open_histograms(self))
+        if not self._opened:
+            val, texts = _open_histograms(self)
+            self._opened.append((self.with_val(val), texts))
+        return self._opened[0][0].with_series(self.series)
 
+    @property
+    def sorted_texts(self) -> pa.Array | None:
+        """The JSON texts of histograms with sorted keys and without blanks, if the batch has been opened: that is made of them, too."""
+        return self._opened[0][1] if self._opened else None
+
+
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 _HISTOGRAMS = msgspec.json.Decoder(list[dict[str, int]])
 
 
-def _open_histograms(batch: Batch) -> pa.Array:
+def _open_histograms(batch: Batch) -> tuple[pa.Array, pa.Array | None]:
+    """Histograms as a map; and as JSON texts with sorted keys, None if a count is written in another way than as a whole number."""
     texts = batch.val.to_pylist()
+    ordered = None
     try:
         histograms = _HISTOGRAMS.decode("[" + ",".join(texts) + "]")
+        ordered = json_column(list(map(_encode_sorted, histograms)))
     except msgspec.DecodeError:
         histograms = [_open_histogram(batch, row, text) for row, text in enumerate(texts)]
     offsets = array("i", [0])
@@ -162,9 +178,10 @@ def _open_histograms(batch: Batch) -> pa.Array:
         counts.extend(histogram.values())
         offsets.append(len(keys))
     items = pa.Array.from_buffers(pa.int64(), len(counts), [None, pa.py_buffer(counts)])
-    return pa.MapArray.from_arrays(
+    opened = pa.MapArray.from_arrays(
         pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets)]), text_column(keys), items
     )
+    return opened, ordered
 
 
 def _open_histogram(batch: Batch, row: int, text: str) -> dict[str, int]:

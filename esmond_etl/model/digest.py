@@ -54,7 +54,7 @@ class Digester:
         """Take a batch; returns the windows that have ended."""
         ended: list[Window] = []
         moments, first = batch.moments, 0
-        stamps, values = moments.cast("B"), _Values(batch.val)
+        stamps, values = moments.cast("B"), _Values(batch)
         while first < len(moments):
             start = floor(moments[first], self._window)
             if start != self._start:
@@ -83,8 +83,9 @@ class Digester:
 class _Values:
     """The values of a batch as the bytes that are digested."""
 
-    def __init__(self, val: pa.Array) -> None:
-        self._val = val
+    def __init__(self, batch: Batch) -> None:
+        val = batch.val
+        self._val, self._sorted = val, batch.sorted_texts if batch.is_json else None
         is_number = pa.types.is_floating(val.type) or pa.types.is_integer(val.type)
         self._numbers = _bytes(_plain(val)) if is_number else None
 
@@ -92,6 +93,8 @@ class _Values:
         """Those from one place to another."""
         if self._numbers is not None:
             return self._numbers[8 * first : 8 * last]
+        if self._sorted is not None:
+            return "".join([f"{text}," for text in self._sorted.slice(first, last - first).to_pylist()]).encode()
         return canonical(self._val.slice(first, last - first))
 
 
