@@ -16,6 +16,7 @@ from typing import Any
 
 import esmond_etl_archive
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from esmond_etl_archive.samples import START
 from hypothesis import given
@@ -271,3 +272,42 @@ def test_archives_and_trees_are_compared_without_a_pipeline(
     assert len(output.read_text().splitlines()) - 1 == result.read - esmond_etl.load(few).run(reload=True).read
     assert run(["compare", source.url, "ftp://x/"]) == 2
     assert "no place that can be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["parquet", "mirror"])
+def test_one_of_a_hundred_datapoints_is_repaired_in_a_tree_and_in_a_mirror(
+    source: Any, target: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    sinks = {
+        "parquet": 'type = "parquet"\npath = "out"\n',
+        "mirror": f'type = "esmond"\nurl = "{target.url}"\nusername = "u"\napi_key = "t"\nquiet = "1s"\n',
+    }
+    path = pipeline(tmp_path, source.url, kind, sinks[kind], window='"1h"')
+    esmond_etl.load(path).run()
+    broken = {"parquet": damage_tree, "mirror": damage_mirror}[kind](tmp_path)
+    code, repaired = answered(capsys, str(path), "--repair")
+    assert (code, repaired["differing"]) == (0, [])
+    with closing(Ledger(tmp_path / ".esmond-etl" / f"{kind}.ledger")) as ledger:
+        first, *_, last = ledger.runs()
+    assert 0 < broken <= last["read"] < first["read"] / 4
+    if kind == "mirror":
+        assert last["written"] == broken
+    assert answered(capsys, str(path))[0] == 0
+
+
+def damage_tree(folder: Path) -> int:
+    """Flip one of a hundred numbers in some files of a tree; returns how many."""
+    count = 0
+    for file in sorted((folder / "out" / "event_type=packet-count-sent").glob("**/*.parquet"))[:1]:
+        rows = pq.read_table(file, partitioning=None)
+        values = [value + 1 if place % 100 == 7 else value for place, value in enumerate(rows["val"].to_pylist())]
+        count += sum(place % 100 == 7 for place in range(len(values)))
+        pq.write_table(rows.set_column(rows.schema.get_field_index("val"), "val", pa.array(values, pa.float64())), file)
+    return count
+
+
+def damage_mirror(folder: Path) -> int:
+    """Delete one of a hundred numbers of a kind from the file of an archive; returns how many."""
+    with closing(sqlite3.connect(folder / "target.db", timeout=30)) as db, db:
+        chosen = "series in (select id from series where event_type = 'packet-count-sent' and summary_type = 'base')"
+        return db.execute(f"delete from datapoint where {chosen} and (ts / 300) % 100 = 7").rowcount

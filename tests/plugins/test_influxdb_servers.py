@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import uuid4
 
@@ -399,3 +400,39 @@ def test_all_that_was_measured_in_2013_is_there(influxdb: str, archive: Any, esn
     outcome(environment, "run", file)
     assert "all the same" in outcome(environment, "verify", file)
     assert loaded.written == 7800
+
+
+def test_damage_at_random_is_repaired_and_nothing_else_is_sent(influxdb: str, influxd: str, archive: Any, tmp_path: Path) -> None:
+    fill(archive)
+    prefix, dice = f"x{uuid4().hex}_", Random(5)
+    file = tmp_path / "to-influxdb.toml"
+    text = PIPELINE.format(source=archive.url, sink=influxdb).replace('bucket = "perfsonar"', 'database = "perfsonar"')
+    file.write_text(text.replace('window = "1d"', 'window = "1h"') + f'prefix = "{prefix}"\n')
+    environment = {**os.environ, "ESMOND_ETL_LEDGER": str(tmp_path)}
+    outcome(environment, "run", file)
+    windows = damaged(influxd, f"{prefix}throughput", [*range(6000)], dice)
+    repaired = json.loads(outcome(environment, "verify", file, "--repair", "--json"))
+    assert repaired["differing"] == []
+    last = json.loads(outcome(environment, "history", file, "--json"))[-1]
+    day = 1378000000 // 86400 * 86400
+    assert last["read"] == sum((day + 432 * row) // 3600 in windows for row in range(6000))
+    assert "12,000 datapoints the same" in outcome(environment, "verify", file)
+
+
+def damaged(url: str, measurement: str, rows: list[int], dice: Random) -> set[int]:
+    """Change or delete one of a hundred points of a measurement; returns the hours in which that was."""
+    day = 1378000000 // 86400 * 86400
+    moments = [day + 432 * row for row in dice.sample(rows, len(rows) // 100)]
+    asked = {"db": "perfsonar", "q": f'SELECT value FROM "{measurement}" GROUP BY * LIMIT 1'}
+    tags = requests.get(f"{url}/query", params=asked, timeout=30).json()["results"][0]["series"][0]["tags"]
+    head = ",".join([measurement, *(f"{name}={value}" for name, value in tags.items() if value)])
+    for place, ts in enumerate(moments):
+        if place % 2:
+            query = {"db": "perfsonar", "q": f'DELETE FROM "{measurement}" WHERE time = {ts}000000000'}
+            requests.post(f"{url}/query", params=query, timeout=30).raise_for_status()
+        else:
+            line = f"{head} value=-1 {ts}"
+            requests.post(
+                f"{url}/write", params={"db": "perfsonar", "precision": "s"}, data=line.encode(), timeout=30
+            ).raise_for_status()
+    return {ts // 3600 for ts in moments}
