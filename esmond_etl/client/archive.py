@@ -23,6 +23,7 @@ from urllib3.util.retry import Retry
 from esmond_etl.client.failures import broken, failure, is_transient, translate_errors
 from esmond_etl.client.guard import POOLS, Guard
 from esmond_etl.client.limit import Limit
+from esmond_etl.client.pace import Pace, Rate
 from esmond_etl.client.urls import list_url
 from esmond_etl.model import profile
 from esmond_etl.model.errors import (
@@ -99,7 +100,7 @@ class Archive:
     backoff: float = 0.3  #: s before the first retry; twice as long before each further one
     parallel: int = 8  #: requests in flight at most
     adapts: bool = False  #: whether that number follows what the archive can bear
-    rate: float | None = None  #: requests a second at most
+    rate: float | Sequence[str] | None = None  #: requests a second at most; or another rate from each of some times of the day on
     stop: threading.Event = field(default_factory=threading.Event)
     traffic: Traffic = field(default_factory=Traffic)
     troubled: bool = False  #: whether it has failed, or answered nonsense, since it was opened
@@ -109,7 +110,7 @@ class Archive:
         self.origin = "{0.scheme}://{0.netloc}".format(urlsplit(self.list_url))
         self._authorization = f"Token {self.api_key}" if self.api_key else basic
         self.limit = Limit(self.parallel, self.adapts)
-        self._pace = _Pace(1 / self.rate if self.rate else 0)
+        self._pace = Pace(Rate(self.rate))
         self._retry = Retry(total=self.retries, backoff_factor=self.backoff, backoff_max=60, backoff_jitter=self.backoff)
         self._session = requests.Session()
         self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=self.parallel, max_retries=0)
@@ -303,23 +304,6 @@ class Archive:
         if seconds > LONGEST_WAIT:
             raise error
         if self.stop.wait(seconds):
-            raise StoppedError("told to stop")
-
-
-class _Pace:
-    """Lets one request go every `interval` seconds."""
-
-    def __init__(self, interval: float) -> None:
-        self._interval, self._next, self._lock = interval, 0.0, threading.Lock()
-
-    def wait(self, stop: threading.Event) -> None:
-        if not self._interval:
-            return
-        with self._lock:
-            now = time.monotonic()
-            turn = max(now, self._next)
-            self._next = turn + self._interval
-        if stop.wait(turn - now):
             raise StoppedError("told to stop")
 
 

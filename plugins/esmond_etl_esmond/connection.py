@@ -1,11 +1,12 @@
 """The options that say which archive, and how to talk to it: the same for the source and the sink."""
 
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
 from esmond_etl import Context, Duration, Stage, Traffic
 from esmond_etl.client.archive import Archive
+from esmond_etl.client.pace import Rate, shared
 from esmond_etl.client.urls import is_url
 
 
@@ -33,7 +34,11 @@ class Connection(Stage):
     follow: list[str] = Field(
         default_factory=list, description="other hosts that the archive's links and redirects may lead to, without credentials"
     )
-    rate: float | None = Field(None, gt=0, description="requests a second at most")
+    rate: Annotated[float, Field(gt=0)] | list[str] | None = Field(
+        None,
+        description='requests a second at most; or a list of "HH:MM RATE", the rate from that time of the day (UTC) on',
+        examples=[5, ["08:00 2", "18:00 unlimited"]],
+    )
 
     _archive: Archive = PrivateAttr()
 
@@ -44,6 +49,12 @@ class Connection(Stage):
         if isinstance(values, dict) and values.get("script_alias", "x") in ("/", ""):
             return {**values, "script_alias": None}
         return values
+
+    @field_validator("rate")
+    @classmethod
+    def _is_rate(cls, value: float | list[str] | None) -> float | list[str] | None:
+        Rate(value)
+        return value
 
     @field_validator("url")
     @classmethod
@@ -76,7 +87,7 @@ class Connection(Stage):
 
     def share(self, parts: int) -> Self:
         """The same with a part of the rate."""
-        return self.model_copy(update={"rate": self.rate / parts}) if self.rate else self
+        return self.model_copy(update={"rate": shared(self.rate, parts)}) if self.rate else self
 
     def close(self) -> None:
         """Close the connections."""
