@@ -70,7 +70,7 @@ def test_a_sink_that_nobody_listens_for_is_an_error(connect: Connect, filled: An
 
 
 def test_sinks_that_answer_are_only_read(connect: Connect, filled: Any, serve: Any, answer: Any, tmp_path: Path) -> None:
-    server = serve(lambda asked: answer(status=204))
+    server = serve(lambda asked: answer(status=204, headers={"X-Influxdb-Version": "v2.7.1"}))
     with esmond_etl_archive.serve(tmp_path / "target.db") as target:
         influxdb = f'[[sink]]\ntype = "influxdb"\nurl = "{server.url}"\nbucket = "b"\n'
         code, said = connect(filled.url, influxdb, f'[[sink]]\ntype = "esmond"\nurl = "{target.url}"\n')
@@ -79,11 +79,31 @@ def test_sinks_that_answer_are_only_read(connect: Connect, filled: Any, serve: A
         0,
         {
             "source": (None, None, "1 metadata, 1 series matches; 2014-01-01 to 2014-01-03"),
-            "sink[0] (influxdb)": (None, None, "opens"),
+            "sink[0] (influxdb)": (None, None, "opens: InfluxDB 2.7.1"),
             "sink[1] (esmond)": (None, None, "opens"),
         },
     )
-    assert [(each.method, each.path) for each in server.asked] == [("GET", "/ping")]
+    assert [(each.method, each.path, each.body) for each in server.asked] == [
+        ("GET", "/ping", b""),
+        ("GET", "/health", b""),
+        ("POST", "/api/v2/write", b""),
+    ]
+
+
+def test_a_token_that_is_refused_is_named_without_a_datapoint(connect: Connect, filled: Any, serve: Any, answer: Any) -> None:
+    def respond(asked: Any) -> Any:
+        refused = asked.method == "POST" and asked.body == b""
+        return (
+            answer(status=401, body=b'{"code":"unauthorized","message":"unauthorized access"}') if refused else answer(status=204)
+        )
+
+    server = serve(respond)
+    influxdb = f'[[sink]]\ntype = "influxdb"\nurl = "{server.url}"\nbucket = "b"\ntoken = "t"\nretries = 0\n'
+    code, said = connect(filled.url, influxdb)
+    assert (code, said["sink[0] (influxdb)"][0]) == (
+        1,
+        f"{server.url.rstrip('/')}/api/v2/write: status 401: unauthorized access: check token",
+    )
 
 
 def test_no_file_folder_or_table_is_left_behind(connect: Connect, filled: Any, tmp_path: Path) -> None:
@@ -92,7 +112,10 @@ def test_no_file_folder_or_table_is_left_behind(connect: Connect, filled: Any, t
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.name == "old.db"}
     sinks = [f'[[sink]]\ntype = "sql"\nurl = "{url}"\n' for url in ("sqlite:new.db", "duckdb:new.duck", "sqlite:old.db")]
     code, said = connect(filled.url, *sinks, '[[sink]]\ntype = "parquet"\npath = "new/out"\n')
-    assert (code, [each[2] for each in said.values()][1:]) == (0, ["opens"] * 4)
+    assert (code, [re.sub(r"[\d.]+$", "N", each[2]) for each in said.values()][1:]) == (
+        0,
+        ["opens: SQLite N", "opens: DuckDB N", "opens: SQLite N", "opens"],
+    )
     assert {path.name for path in tmp_path.iterdir() if not path.name.startswith("archive.db")} == {"x.toml", "old.db"}
     assert {path: path.stat().st_mtime_ns for path in before} == before
 

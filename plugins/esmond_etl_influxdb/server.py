@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Event, Lock
@@ -84,6 +84,11 @@ class Server:
     @contextmanager
     def get(self, path: str, params: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
         """The lines of the answer to a GET, while the context lasts."""
+        with self._get(path, params) as response:
+            yield _lines(response)
+
+    @contextmanager
+    def _get(self, path: str, params: Mapping[str, Any]) -> Iterator[Any]:
         api = self.client.api_client
         headers = {**api.default_headers, "Accept": "application/json"}
         query = [(name, str(value)) for name, value in params.items()]
@@ -92,7 +97,7 @@ class Server:
             return api.rest_client.GET(self.url + path, headers=headers, query_params=query, _preload_content=False)
 
         with self._reading(ask, path) as response:
-            yield _lines(response)
+            yield response
 
     def settle(self) -> None:
         """Returns once VictoriaMetrics answers with all that it has acknowledged, to this run or to one that has just ended."""
@@ -108,10 +113,19 @@ class Server:
                 raise
             self.stop.wait(_TAKEN_IN)
 
-    def ping(self) -> None:
-        """Returns once the server has answered; raises SinkError if it does not."""
-        with self.get("/ping", {}) as lines:
-            list(lines)
+    def ping(self) -> str:
+        """What the server is, and its version; raises SinkError if it does not answer."""
+        with self._get("/ping", {}) as response:
+            list(_lines(response))
+            version: str = response.headers.get("X-Influxdb-Version", "")
+        if self.is_victoria_metrics:
+            return "VictoriaMetrics"
+        return f"InfluxDB {version.removeprefix('v')}" if version else "a server that does not name its version"
+
+    def try_write(self) -> None:
+        """Send a write without points: the server says whether it takes the token and knows the place. Raises SinkError if not."""
+        with suppress(Refused):  # some want points
+            self.write(b"")
 
     @cached_property
     def is_victoria_metrics(self) -> bool:

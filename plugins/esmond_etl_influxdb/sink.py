@@ -135,17 +135,20 @@ class InfluxDBSink(Sink):
             traffic=Traffic(),
         )
 
-    def reach(self, context: Context) -> None:
-        """See whether the server answers; raises SinkError if it does not."""
+    def reach(self, context: Context) -> str:
+        """Which server answers; raises SinkError if none does, or if it would refuse what a run writes."""
         self.open(context)
         try:
-            self._server.ping()
+            server = self._server.ping()
+            self._server.try_write()
         finally:
             self.close()
+        return f"opens: {server}"
 
     def ready(self) -> None:
-        """See whether the server answers; raises SinkError if it does not."""
+        """See whether the server answers, and would take what is written; raises SinkError if not."""
         self._server.ping()
+        self._server.try_write()
 
     def _authorization(self) -> str | None:
         if self.username:

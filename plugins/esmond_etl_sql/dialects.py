@@ -17,6 +17,7 @@ class Dialect:
     number: str
     json: str
     epoch: str  #: SQL of the point in time that is {} seconds of Unix time
+    version: str  #: asks for the server's version
     least: str = "least"
     greatest: str = "greatest"
     keeps_nan: bool = True
@@ -39,6 +40,7 @@ POSTGRESQL: Final = Dialect(
     number="double precision",
     json="jsonb",
     epoch="to_timestamp({})",
+    version="select current_setting('server_version') as version",
     begin=(
         "set local standard_conforming_strings = on",
         "set local lock_timeout = '{wait}s'",
@@ -64,6 +66,7 @@ SQLITE: Final = Dialect(
     number="real",
     json="text",
     epoch="{}",
+    version="select sqlite_version() as version",
     least="min",
     greatest="max",
     keeps_nan=False,
@@ -80,6 +83,7 @@ DUCKDB: Final = Dialect(
     number="double",
     json="json",
     epoch="to_timestamp({})",
+    version="select version() as version",
 )
 
 #: What stands before the colon of a URL -> the database that it leads to.

@@ -109,8 +109,8 @@ class SQLSink(OwnedSink):
         """Several hosts may write to PostgreSQL; a file belongs to one."""
         return Features(several_hosts=self.url.startswith("postgresql:"))
 
-    def reach(self, context: Context) -> None:
-        """Connect, and make the tables that are missing in a transaction that is undone; makes no file."""
+    def reach(self, context: Context) -> str:
+        """Connect, and say to what; make the tables that are missing in a transaction that is undone; makes no file."""
         file = self._file()
         try:
             with file.open("r+b") if file and file.exists() else TemporaryFile(dir=file.parent if file else None):
@@ -121,8 +121,10 @@ class SQLSink(OwnedSink):
         try:
             with self._database.reading() as session:
                 self._make(session)
+                (row,) = session.rows(self._tables.dialect.version)
         finally:
             self._database.close()
+        return f"opens: {self._tables.dialect.name} {str(row['version']).removeprefix('v')}"
 
     def _file(self) -> Path | None:
         """The file that the database is; None if it is a server. Raises SinkError if there is no folder for it."""
