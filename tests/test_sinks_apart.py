@@ -13,6 +13,7 @@ from pydantic import Field
 
 from esmond_etl import Batch, Interval, Load, Pipeline, Series, SinkError, Task
 from esmond_etl.cli.group import run as command
+from esmond_etl.engine import run as delivery_run
 from esmond_etl.testing import CollectedSink, RecordedSource, series
 
 START, DAY = 1388534400, 86400  # 2014-01-01
@@ -150,6 +151,54 @@ def test_only_the_series_that_a_sink_refuses_is_missing_there(tmp_path: Path) ->
     assert [each[0].metadata.key for each in source.asked[-again.tasks :]] == ["b"] * again.tasks
     assert (again.sinks["sink[0] (Picky)"].written, again.sinks["sink[1] (CollectedSink)"].written) == (10, 0)
     assert held(sinks[0]) == held(sinks[1])
+
+
+LONG = [START + week * 7 * DAY for week in range(200)]
+
+
+def long_series() -> dict[Series, list[list[tuple[int, float]]]]:
+    """Four years of a datapoint a week: many tasks."""
+    return {series("throughput", key=key): [[(ts, float(ts)) for ts in LONG]] for key in "ab"}
+
+
+@pytest.mark.parametrize("failing", ["begin", "write", "commit"])
+def test_a_sink_that_fails_too_often_is_given_no_more_and_lacks_all_of_it_later(tmp_path: Path, failing: str) -> None:
+    source, dead, alive = RecordedSource(recorded=long_series()), CollectedSink(failing=failing), CollectedSink()
+    options: dict[str, Any] = {"from_": START, "to": LONG[-1] + DAY, "ledger": str(tmp_path)}
+    first = Pipeline("p", source=source, sinks=[dead, alive], **options).run(check=False)
+    assert first.tasks > delivery_run.ENOUGH
+    assert held(alive) == {"a": 200, "b": 200}
+    assert set(first.failures) == {each.id for each in source.recorded}
+    mended = CollectedSink(held=dead.held)
+    second = Pipeline("p", source=source, sinks=[mended, alive], **options).run()
+    assert held(mended) == held(alive)
+    assert (second.sinks["sink[0] (CollectedSink)"].written, second.sinks["sink[1] (CollectedSink)"].written) == (400, 0)
+
+
+def test_if_all_sinks_fail_too_often_the_run_ends_and_the_next_delivers_all(tmp_path: Path) -> None:
+    source, dead = RecordedSource(recorded=long_series()), [CollectedSink(failing="commit"), CollectedSink(failing="begin")]
+    options: dict[str, Any] = {"from_": START, "to": LONG[-1] + DAY, "ledger": str(tmp_path)}
+    assert Pipeline("p", source=source, sinks=dead, **options).run(check=False).tasks < 50  # of 200: those in flight end
+    whole = [CollectedSink(), CollectedSink()]
+    Pipeline("p", source=source, sinks=whole, **options).run()
+    assert [held(each) for each in whole] == [{"a": 200, "b": 200}] * 2
+
+
+def test_a_series_that_fails_too_often_misses_no_late_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last tasks are not even tried; the time that was to be read again is read by the next run."""
+    found = long_series()
+    (first, *_), pages = found, next(iter(found.values()))
+    options: dict[str, Any] = {"from_": START, "window": "1d", "settle": "0s", "lookback": "30d", "ledger": str(tmp_path)}
+    sink, now = CollectedSink(), LONG[-1] + 2 * DAY
+    at(monkeypatch, now)
+    Pipeline("p", source=RecordedSource(recorded=found), sinks=[sink], **options).run()
+    pages[0].insert(199, (LONG[-1] - DAY, 77.0))
+    at(monkeypatch, now + 20 * DAY)
+    failing = RecordedSource(recorded=found, failures={first: 0})
+    Pipeline("p", source=failing, sinks=[sink], **options).run(check=False)
+    at(monkeypatch, now + 400 * DAY)
+    Pipeline("p", source=RecordedSource(recorded=found), sinks=[sink], **options).run()
+    assert held(sink) == {"a": 201, "b": 200}
 
 
 def test_what_arrived_late_while_no_run_was_made_is_delivered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,7 +54,8 @@ class Outcome:
     def done(self, labels: Sequence[str]) -> list[SeriesId]:
         """The series that each of the sinks with `labels` has taken."""
         first, *others = (self.taken.get(label, []) for label in labels)
-        return [series for series in first if all(series in taken for taken in map(set, others))] if others else first
+        of_others = [set(taken) for taken in others]
+        return [series for series in first if all(series in taken for taken in of_others)]
 
     def why(self, labels: Sequence[str]) -> dict[SeriesId, str]:
         """Each series that one of the sinks with `labels` has not taken, unless it was left, and why."""

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from esmond_etl.engine import changes, files, plan, remote
 from esmond_etl.engine.changes import Redeliver
@@ -74,8 +74,9 @@ def run(
         result.sinks = {label: Delivered() for label in definition.labels}
         with _executor(delivery, processes, connect) as (executor, deliver, processes):
             listed = _Listing(delivery, places, observer, result).series()
-            _Run(delivery, ledger, observer, result, executor, deliver, processes).go(listed, now, again)
-            if _has_read_all(definition, ledger, result, now):
+            this = _Run(delivery, ledger, observer, result, executor, deliver, processes)
+            this.go(listed, now, again)
+            if this.has_tried_all and _is_whole(definition, ledger, result, now):
                 ledger.set_about(plan.READ, str(now))
         result.seconds = time.time() - now
         result.waiting = 0 if definition.settings.rejects == "accept" else ledger.count_rejected()
@@ -83,11 +84,11 @@ def run(
     return result
 
 
-def _has_read_all(definition: Definition, ledger: Ledger, result: Result, now: int) -> bool:
-    """Whether the run has read, of every series that it could, all that was due for the file: late data too."""
+def _is_whole(definition: Definition, ledger: Ledger, result: Result, now: int) -> bool:
+    """Whether the time of the run holds all that had to be read for the file, late data too."""
     wanted = definition.wanted(now)
     due = IntervalSet([wanted]) if ledger.about(plan.READ) is None else plan.late(definition, ledger, wanted, now).within(wanted)
-    return not result.stopped and not due.minus(IntervalSet([result.interval]))
+    return not due.minus(IntervalSet([result.interval]))
 
 
 def _own(definition: Definition, ledger: Ledger) -> str | None:
@@ -187,6 +188,22 @@ _SOURCE: Final = "source"
 _OFTEN: Final = 0.2
 
 
+#: Why a sink that failed before did not get a task.
+_NO_MORE: Final = "it failed too often in this run, and was given no more"
+
+
+class _Part(NamedTuple):
+    """Series of a task, and the sinks that they are given to: some of those that lack them may have failed too often."""
+
+    task: Task
+    takers: tuple[str, ...]
+
+    @property
+    def given(self) -> Task:
+        """What is delivered."""
+        return replace(self.task, sinks=self.takers)
+
+
 @dataclass
 class _Run:
     """The state of one run: tasks in flight, and what came of those that ended."""
@@ -201,6 +218,7 @@ class _Run:
     failed_in_a_row: Counter[str] = field(default_factory=Counter)  #: tasks that a sink would not take, by its label
     failed: Counter[tuple[str, SeriesId]] = field(default_factory=Counter)  #: tasks that a series has failed in, by label
     cut: deque[Task] = field(default_factory=deque)  #: what tasks that were too large have left
+    parts: deque[_Part] = field(default_factory=deque)  #: of the task that is next
     traffic: dict[int, tuple[int, int]] = field(default_factory=dict)
     spent: dict[int, dict[str, float]] = field(default_factory=dict)  #: by process
 
@@ -218,11 +236,11 @@ class _Run:
         self.observer.planned(sum(group.intervals.seconds * len(group.series) for group in groups))
         in_flight: dict[Future[Outcome], Task] = {}
         tasks = plan.tasks(groups if again or self.ledger.replaces else map(self._from_first, groups), self.pace)
-        while not self.stop.is_set():
+        while not (self.stop.is_set() or self._has_given_up):
             if in_flight and self._enough(in_flight.values()):
                 self._settle(in_flight)
-            elif task := self._next(tasks):
-                in_flight[self.executor.submit(self.deliver, task)] = task
+            elif part := self._next(tasks):
+                in_flight[self.executor.submit(self.deliver, part.given)] = part.task
             elif in_flight:
                 self._settle(in_flight)
             else:
@@ -233,6 +251,19 @@ class _Run:
         self.result.remarks.update(self.definition.source.remarks())
         self.result.stopped = self.result.stopped or self.stop.is_set()
 
+    @property
+    def _has_given_up(self) -> bool:
+        """Whether all sinks have failed too often."""
+        return not any(self._takes(label) for label in self.definition.labels)
+
+    @property
+    def has_tried_all(self) -> bool:
+        """Whether every task has been tried, or is noted as failed."""
+        return not (self.result.stopped or self._has_given_up)
+
+    def _takes(self, label: str) -> bool:
+        return self.failed_in_a_row[label] < ENOUGH
+
     def _set_aside(self, failures: Mapping[SeriesId, str], now: int) -> None:
         """Note what can never be delivered as it is; what it was not read for now is read when it can be."""
         late = plan.late(self.definition, self.ledger, self.result.interval, now)
@@ -242,26 +273,32 @@ class _Run:
             self.ledger.forget(interval, [each for each in known if each in failures or each.metadata_key in keys])
         self.ledger.note_failures(failures, self.result.interval)
 
-    def _next(self, tasks: Iterator[Task]) -> Task | None:
-        """The next task, without the sinks and the series that fail again and again."""
-        while task := self.cut.popleft() if self.cut else next(tasks, None):
-            parts = list(self._parts(task))
-            self.cut.extendleft(parts[:0:-1])
-            if parts:
-                return parts[0]
-        return None
+    def _next(self, tasks: Iterator[Task]) -> _Part | None:
+        """What is delivered next: not to the sinks, and not the series, that fail again and again."""
+        while not self.parts and (task := self.cut.popleft() if self.cut else next(tasks, None)):
+            self.parts.extend(part for part in self._parts(task) if not self._skipped(part))
+        return self.parts.popleft() if self.parts else None
 
-    def _parts(self, task: Task) -> Iterator[Task]:
-        """The task in parts, each for the sinks that take all series of it."""
-        labels = [each for each in task.sinks or self.definition.labels if self.failed_in_a_row[each] < ENOUGH]
+    def _parts(self, task: Task) -> Iterator[_Part]:
+        """The task in parts, each with the sinks that take all series of it."""
+        labels = [each for each in task.sinks or self.definition.labels if self._takes(each)]
         groups: dict[tuple[str, ...], list[Series]] = {}
         for series in task.series:
-            if self.failed[_SOURCE, series.id] < GIVEN_UP:
-                takers = tuple(each for each in labels if self.failed[each, series.id] < GIVEN_UP) if self.failed else tuple(labels)
-                groups.setdefault(takers, []).append(series)
+            is_read = self.failed[_SOURCE, series.id] < GIVEN_UP
+            own = tuple(each for each in labels if is_read and self.failed[each, series.id] < GIVEN_UP)
+            groups.setdefault(own, []).append(series)
         for takers, group in groups.items():
-            if takers:
-                yield replace(task, series=tuple(group), sinks=takers if len(takers) < len(self.definition.labels) else ())
+            yield _Part(replace(task, series=tuple(group)), takers)
+
+    def _skipped(self, part: _Part) -> bool:
+        """Whether nothing takes the part; then it is noted as failed: what was to be read again for late data is not done."""
+        if part.takers:
+            return False
+        reasons = {series.id: self.result.failures.get(series.id, _NO_MORE) for series in part.task.series}
+        self.ledger.record((), part.task.interval, failures=reasons)
+        self.result.failures.update(reasons)
+        self.observer.moved(part.task.interval.seconds * len(part.task.series), Outcome(part.task), self.result)
+        return True
 
     def _from_first(self, group: plan.Todo) -> plan.Todo:
         """The group without the time before the first datapoint of any of its series, which counts as done."""
@@ -296,7 +333,9 @@ class _Run:
             self.observer.moved(task.interval.seconds * (len(task.series) - len(outcome.left)), outcome, self.result)
 
     def _record(self, task: Task, outcome: Outcome) -> None:
-        labels = task.sinks or self.definition.labels
+        """Record what came of `task`: done is what every sink that lacked it has taken, whether it was given it or not."""
+        labels, tried = (each.sinks or self.definition.labels for each in (task, outcome.task))
+        outcome.sinks_failed.update(dict.fromkeys(set(labels).difference(tried), _NO_MORE))
         rejected = {label: receipt.rejected for label, receipt in outcome.receipts.items()}
         rejected[_SOURCE] = outcome.faults
         done = outcome.done(labels)
@@ -311,11 +350,12 @@ class _Run:
                 task.sinks,
                 {label: set(taken).difference(done) for label, taken in outcome.taken.items()},
             )
-        for label in labels:
+        for label in tried:
             self.failed_in_a_row[label] = self.failed_in_a_row[label] + 1 if label in outcome.sinks_failed else 0
         if not outcome.stopped:
             self.failed.update((_SOURCE, series) for series in outcome.failures)
-            self.failed.update((label, series) for label, refused in outcome.refused.items() for series in refused)
+            own = {label: refused for label, refused in outcome.refused.items() if label not in outcome.sinks_failed}
+            self.failed.update((label, series) for label, refused in own.items() for series in refused)
         self._add(outcome)
 
     def _add(self, outcome: Outcome) -> None:
