@@ -175,6 +175,24 @@ def test_a_sink_that_fails_too_often_is_given_no_more_and_lacks_all_of_it_later(
     assert (second.sinks["sink[0] (CollectedSink)"].written, second.sinks["sink[1] (CollectedSink)"].written) == (400, 0)
 
 
+class Deaf(CollectedSink):
+    """A sink whose target does not answer, and that counts how often it was asked whether it does."""
+
+    asked: Any = Field(default_factory=list, description="a place for each time")
+
+    def ready(self) -> None:
+        self.asked.append(1)
+        raise SinkError("does not answer")
+
+
+def test_a_target_that_does_not_answer_is_asked_once_in_a_run(tmp_path: Path) -> None:
+    source, deaf, alive = RecordedSource(recorded=long_series()), Deaf(), CollectedSink()
+    options: dict[str, Any] = {"from_": START, "to": LONG[-1] + DAY, "ledger": str(tmp_path)}
+    result = Pipeline("p", source=source, sinks=[deaf, alive], **options).run(check=False)
+    assert (held(alive), held(deaf), len(deaf.asked)) == ({"a": 200, "b": 200}, {}, 1)
+    assert set(result.failures.values()) == {"sink[0] (Deaf): does not answer"}
+
+
 def test_if_all_sinks_fail_too_often_the_run_ends_and_the_next_delivers_all(tmp_path: Path) -> None:
     source, dead = RecordedSource(recorded=long_series()), [CollectedSink(failing="commit"), CollectedSink(failing="begin")]
     options: dict[str, Any] = {"from_": START, "to": LONG[-1] + DAY, "ledger": str(tmp_path)}

@@ -137,8 +137,8 @@ class Delivery:
         self.stream, self.definition, self.stop = stream, stream.definition, stream.stop
         self._sinks = dict(zip(self.definition.labels, self.definition.sinks, strict=True))
         self._unready = set(self._sinks)
-        self._closed: dict[str, SinkError] = {}  # sinks that could not be opened
-        self._looking = threading.Lock()
+        self._closed: dict[str, SinkError] = {}  # sinks that could not be opened, or did not answer: they are given nothing
+        self._looking = {label: threading.Lock() for label in self._sinks}
         settings, source = self.definition.settings, self.definition.source
         with ExitStack() as opened:
             for label, sink in self._sinks.items():
@@ -217,21 +217,21 @@ class Delivery:
                 outcome.sinks_failed[label] = described(error)
 
     def _look_at(self, label: str) -> None:
-        """Raise SinkError if the sink was not opened, or has not answered yet and does not answer; nothing should be read for it."""
-        if label in self._closed:
-            raise SinkError(f"{label}: {self._closed[label]}") from self._closed[label]
-        with self._looking:
-            if label in self._unready:
+        """Raise SinkError if the sink was not opened, or did not answer when it was asked first; nothing should be read for it."""
+        with self._looking[label]:
+            if label in self._unready and label not in self._closed:
                 try:
                     self._sinks[label].ready()
+                    self._unready.remove(label)
                 except SinkError as error:
-                    raise SinkError(f"{label}: {error}") from error
-                self._unready.remove(label)
+                    self._closed[label] = error
+        if label in self._closed:
+            raise SinkError(f"{label}: {self._closed[label]}") from self._closed[label]
 
     def _conclude(self, outcome: Outcome, attempt: _Attempt, moved: list[_Moved]) -> list[_Todo]:
         if attempt.too_large:
             attempt.roll_back()
-            outcome.left = tuple(each.series for each in moved)
+            outcome.left += tuple(each.series for each in moved)
             return []
         outcome.failures.update({each.series.id: each.error for each in moved if each.error})
         outcome.left += tuple(each.series for each in moved if each.left)

@@ -216,6 +216,7 @@ class _Run:
     deliver: Any
     processes: int  #: that share the tasks; 0 if they are moved in this one
     failed_in_a_row: Counter[str] = field(default_factory=Counter)  #: tasks that a sink would not take, by its label
+    reasons: dict[str, str] = field(default_factory=dict)  #: why a sink would not take a task the last time, by its label
     failed: Counter[tuple[str, SeriesId]] = field(default_factory=Counter)  #: tasks that a series has failed in, by label
     cut: deque[Task] = field(default_factory=deque)  #: what tasks that were too large have left
     parts: deque[_Part] = field(default_factory=deque)  #: of the task that is next
@@ -335,7 +336,8 @@ class _Run:
     def _record(self, task: Task, outcome: Outcome) -> None:
         """Record what came of `task`: done is what every sink that lacked it has taken, whether it was given it or not."""
         labels, tried = (each.sinks or self.definition.labels for each in (task, outcome.task))
-        outcome.sinks_failed.update(dict.fromkeys(set(labels).difference(tried), _NO_MORE))
+        before = self.result.failures.get(task.series[0].id, _NO_MORE)
+        outcome.sinks_failed |= {label: self.reasons.get(label, before) for label in set(labels).difference(tried)}
         rejected = {label: receipt.rejected for label, receipt in outcome.receipts.items()}
         rejected[_SOURCE] = outcome.faults
         done = outcome.done(labels)
@@ -350,6 +352,7 @@ class _Run:
                 task.sinks,
                 {label: set(taken).difference(done) for label, taken in outcome.taken.items()},
             )
+        self.reasons |= {label: outcome.sinks_failed[label] for label in tried if label in outcome.sinks_failed}
         for label in tried:
             self.failed_in_a_row[label] = self.failed_in_a_row[label] + 1 if label in outcome.sinks_failed else 0
         if not outcome.stopped:
