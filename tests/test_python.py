@@ -72,6 +72,25 @@ def test_a_pipeline_without_a_file_delivers_once_and_verifies(sampled: Any, tmp_
     assert sum(each.equal for each in compared) == first.read
 
 
+class Narrow(CollectedSink):
+    """A sink that has no place for numbers of packets."""
+
+    def refusal(self, series: Series) -> str | None:
+        return "there is no place for it" if series.event_type.startswith("packet-count") else None
+
+
+def test_plan_counts_what_will_not_be_carried_over(sampled: Any, tmp_path: Path) -> None:
+    source = {"type": "esmond", "url": sampled.url}
+    made = Pipeline("p", source=source, sinks=[Narrow()], ledger=str(tmp_path), **TIME)
+    assert made.plan().lost == {}
+    found = made.plan(count=True)
+    names = ["packet-count-sent", "packet-count-lost"]
+    sent = len(esmond_etl.read(sampled.url, names, start=TIME["from_"], end=TIME["to"]))
+    assert sum(found.lost.values()) == sent > 1000
+    assert {each.event_type: number for each, number in found.refused.items()} == {"packet-count-lost": 1, "packet-count-sent": 1}
+    assert found.refused.keys() == found.lost.keys()
+
+
 def test_plan_and_preview_leave_no_trace_and_need_no_target(sampled: Any, tmp_path: Path) -> None:
     for sink in (
         {"type": "parquet", "path": str(tmp_path / "out")},

@@ -15,9 +15,12 @@ from esmond_etl.cli import show
 @click.option("--from", "from_", metavar="TIME", help='Start here instead: a date, a time, or an age such as "30d".')
 @click.option("--to", metavar="TIME", help="End here instead.")
 @click.option("--reload", is_flag=True, help="Count what is done already, too.")
+@click.option("--count", is_flag=True, help="Also read what will not be delivered, and count its datapoints.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(pipeline: str, as_json: bool, **options: Any) -> int:
-    """Show what a run of PIPELINE would read, by event type: series, windows, requests. Reads nothing but the list."""
+    """Show what a run of PIPELINE would read, by event type: series, windows, requests. Reads nothing but the list,
+    unless with --count.
+    """
     facts = _facts(pipeline, **options)
     if as_json:
         show.as_json(facts)
@@ -29,21 +32,27 @@ def command(pipeline: str, as_json: bool, **options: Any) -> int:
     print("{:,} series, {:,} windows, at least {:,} requests".format(*totals))
     if facts["refused"]:
         print("\nThese series will not be delivered:")
-        show.table(("event type", "summary", "sink", "reason", "series"), [tuple(row.values()) for row in facts["refused"]])
+        counted = ["datapoints"] if options["count"] else []
+        show.table(
+            ("event type", "summary", "sink", "reason", "series", *counted), [tuple(row.values()) for row in facts["refused"]]
+        )
     return cli.DONE
 
 
-def _facts(path: str, from_: Any, to: Any, reload: bool) -> dict[str, Any]:
+def _facts(path: str, from_: Any, to: Any, reload: bool, count: bool) -> dict[str, Any]:
     from esmond_etl.engine.pipeline import load
     from esmond_etl.model.interval import moment
 
     pipeline = load(path)
-    found = pipeline.plan(from_=from_, to=to, reload=reload)
+    found = pipeline.plan(from_=from_, to=to, reload=reload, count=count)
     return {
         "pipeline": pipeline.name,
         "from": moment(found.interval.start),
         "to": moment(found.interval.end),
         "window": show.duration(pipeline.definition.settings.window),
         "series": [{**kind._asdict(), **vars(amount)} for kind, amount in sorted(found.amounts.items())],
-        "refused": [{**refusal._asdict(), "series": count} for refusal, count in sorted(found.refused.items())],
+        "refused": [
+            {**refusal._asdict(), "series": number, **({"datapoints": found.lost[refusal]} if count else {})}
+            for refusal, number in sorted(found.refused.items())
+        ],
     }

@@ -49,10 +49,13 @@ class Forecast:
     interval: Interval
     amounts: dict[Kind, Amount] = field(default_factory=dict)
     refused: Counter[Refusal] = field(default_factory=Counter)  #: in series
+    lost: Counter[Refusal] = field(default_factory=Counter)  #: the datapoints of these, if they were counted
 
 
-def forecast(stream: Stream, ledger: Ledger, interval: Interval, now: int, again: bool = False) -> Forecast:
+def forecast(stream: Stream, ledger: Ledger, interval: Interval, now: int, again: bool = False, counts: bool = False) -> Forecast:
     """What a run over `interval` would read that is not done yet; all of it with `again`.
+
+    With `counts`, the series that a sink refuses are read, and their datapoints counted; else nothing but the list is read.
 
     Raises SourceError or ArchiveError if the source cannot be listed.
     """
@@ -61,7 +64,8 @@ def forecast(stream: Stream, ledger: Ledger, interval: Interval, now: int, again
     window = definition.settings.window
     again = again or ledger.about("delivery") not in (None, definition.delivery)
     pace = plan.Pace(window)
-    series = _deliverable(stream, found)
+    refused: list[tuple[Series, list[Refusal]]] = []
+    series = _deliverable(stream, found, refused if counts else None)
     for intervals, group, _ in plan.todo(definition, ledger, series, interval, now, again):
         tasks = sum(1 for _ in plan.tasks([plan.Todo(intervals, group[:1])], pace))
         for each in group:
@@ -69,15 +73,24 @@ def forecast(stream: Stream, ledger: Ledger, interval: Interval, now: int, again
             amount.series += 1
             amount.windows += intervals.seconds // window
             amount.requests += tasks
+    for number, reasons in stream.pool.map(lambda each: (_count(stream, each[0], interval), each[1]), refused):
+        found.lost.update(dict.fromkeys(reasons, number))
     return found
 
 
-def _deliverable(stream: Stream, found: Forecast) -> Iterator[Series]:
-    """The series that the transforms let through and no sink refuses; refusals are counted in `found`."""
+def _count(stream: Stream, series: Series, interval: Interval) -> int:
+    return sum(len(batch) for batch in stream.source.read(series, interval))
+
+
+def _deliverable(stream: Stream, found: Forecast, refused: list[tuple[Series, list[Refusal]]] | None) -> Iterator[Series]:
+    """The series that the transforms let through and no sink refuses; refusals are counted in `found`, and kept in `refused`."""
     for each in stream.series(found.interval):
         target = stream.becomes(each)
-        refusals = list(_refusals(stream, target)) if target is not None else []
-        found.refused.update(Refusal(each.event_type, str(each.summary), *refusal) for refusal in refusals)
+        reasons = _refusals(stream, target) if target is not None else ()
+        refusals = [Refusal(each.event_type, str(each.summary), *reason) for reason in reasons]
+        found.refused.update(refusals)
+        if refusals and refused is not None:
+            refused.append((each, refusals))
         if target is not None and not refusals:
             yield each
 
