@@ -27,6 +27,7 @@ from esmond_etl import (
     Receipt,
     Reject,
     Result,
+    Series,
     SinkError,
     Task,
 )
