@@ -33,7 +33,7 @@ HALF = Interval(START + DAY // 2, START + DAY + DAY // 2)
 
 
 class TestSinkInS3(SinkSuite):
-    kills = 6
+    kills = 3
 
     @pytest.fixture(autouse=True)
     def bucket(self, s3: str) -> None:
@@ -193,11 +193,11 @@ def test_a_kill_at_any_moment_of_a_commit_leaves_all_of_a_task_or_nothing(s3: st
     code, said, held = held_after_a_kill("counted", -1)
     assert (code, held) == (0, new)
     calls, outcomes = int(said), Counter[str]()
-    for moment in [*range(1, calls, calls // 3), *range(calls // 2, calls, calls // 14)]:
+    for moment in [*range(1, calls, calls // 2), *range(calls // 2, calls, calls // 7)]:
         code, _, held = held_after_a_kill(str(moment), moment)
         assert (code, held in (old, new)) == (-signal.SIGKILL, True), f"killed at call {moment} of {calls}"
         outcomes["new" if held == new else "old"] += 1
-    assert min(outcomes["new"], outcomes["old"]) > 1, outcomes
+    assert min(outcomes["new"], outcomes["old"]) > 0, outcomes
 
 
 def test_processes_that_write_to_one_path_at_once_lose_nothing(s3: str) -> None:
