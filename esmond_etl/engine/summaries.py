@@ -1,7 +1,6 @@
 """The summaries that a target made of the datapoints it was given, against those of the source.
 
-Where the two differ, the source's base data decide: a summary of the target that is that of the base data is right, whatever the source's
-own summary says.
+Where the two differ, the source's base data decide: if the target's summary matches them, it is right.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from esmond_etl.model.series import BASE, Series
 from esmond_etl.plugin.sink import Sink
 
 #: Reasons for which summaries may differ although nothing is wrong with the copy.
-GONE: Final = "the source has the summary alone, and no base data that the target could have made it of"
-GUESSED: Final = "percentages without counts: with which weight they go into a summary is a guess"
-OWN: Final = "the summary of the target is that of the base data, and the source's is not"
+GONE: Final = "the source has no base data left for it, so the target cannot make it"
+GUESSED: Final = "percentages without counts: their weight in a summary is a guess"
+OWN: Final = "the target's summary matches the base data, and the source's does not"
 
 #: The loss rates, and what they are the ratio of.
 _COUNTS: Final = {
