@@ -37,7 +37,7 @@ def filled(archive: Any) -> Any:
 
 @pytest.fixture
 def etl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Etl:
-    """Runs a command in a folder of its own, and returns its exit code and what it prints."""
+    """Runs a command in an empty folder, and returns its exit code and what it prints."""
     monkeypatch.chdir(tmp_path)
 
     def said(*arguments: str) -> tuple[int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import esmond_etl_archive
 import pytest
 from pydantic import Field
 
-from esmond_etl import Batch, Interval, Load, Pipeline, Series, SinkError, Task
+from esmond_etl import Batch, Interval, Load, Pipeline, Result, Series, SeriesId, SinkError, Task
+from esmond_etl.cli import show
 from esmond_etl.cli.group import run as command
 from esmond_etl.engine import run as delivery_run
+from esmond_etl.engine.ledger import Ledger
 from esmond_etl.testing import CollectedSink, RecordedSource, series
 
 START, DAY = 1388534400, 86400  # 2014-01-01
@@ -173,6 +176,44 @@ def test_a_sink_that_fails_too_often_is_given_no_more_and_lacks_all_of_it_later(
     second = Pipeline("p", source=source, sinks=[mended, alive], **options).run()
     assert held(mended) == held(alive)
     assert (second.sinks["sink[0] (CollectedSink)"].written, second.sinks["sink[1] (CollectedSink)"].written) == (400, 0)
+
+
+def test_a_sink_that_fails_where_late_data_are_read_again_gets_them_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three sinks one lacked the time, and another one fails when it is read again: what it had of it is not enough."""
+    found = recorded("a")
+    pages, source = next(iter(found.values())), RecordedSource(recorded=found)
+    held_by: list[Any] = [{}, {}, {}]
+    options: dict[str, Any] = {"from_": START, "window": "1h", "settle": "0s", "lookback": "6h", "ledger": str(tmp_path)}
+
+    def run(now: int, *failing: str) -> None:
+        at(monkeypatch, now)
+        sinks = [CollectedSink(held=each, failing=when) for each, when in zip(held_by, failing, strict=True)]
+        Pipeline("p", source=source, sinks=sinks, **options).run(check=False)
+
+    run(START + 9 * DAY + 1800, "", "", "commit")
+    pages[0].insert(9, (START + 9 * DAY - 3600, 77.0))
+    run(START + 9 * DAY + 8 * 3600, "commit", "", "commit")
+    run(START + 20 * DAY, "", "", "")
+    assert [held(CollectedSink(held=each)) for each in held_by] == [{"a": 11}] * 3
+
+
+def test_a_shard_that_is_new_begins_where_the_others_are(tmp_path: Path) -> None:
+    with closing(Ledger(tmp_path / "1.ledger")) as first, closing(Ledger(tmp_path / "2.ledger")) as second:
+        first.note_read(START)
+        assert second.last_read() is None
+        second.beside([first.path])
+        assert second.last_read() == START
+        second.note_read(START + DAY)
+        assert second.last_read() == START + DAY
+
+
+def test_what_failed_for_the_same_reason_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    reasons = {SeriesId(str(each), "throughput"): "timed out" if each else "status 500" for each in range(9)}
+    show.failures(Result("p", DAYS, failures=reasons))
+    assert capsys.readouterr().err.splitlines() == [
+        "  not done: 0/throughput/base: status 500",
+        "  not done: 1/throughput/base and 7 more series: timed out",
+    ]
 
 
 class Deaf(CollectedSink):

@@ -237,11 +237,15 @@ def profile(result: Result) -> None:
 
 
 def failures(result: Result, most: int = 20) -> None:
-    """Say on stderr which series are not done, and why."""
-    for series, message in list(result.failures.items())[:most]:
-        say(f"  not done: {series}: {message}", series=str(series), reason=message)
-    if len(result.failures) > most:
-        say(f"  and {len(result.failures) - most} more; `esmond-etl status` lists them")
+    """Say on stderr which series are not done, and why: a line for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for series, message in result.failures.items():
+        by_reason.setdefault(message, []).append(str(series))
+    for message, (first, *others) in list(by_reason.items())[:most]:
+        which = f"{first} and {len(others):,} more series" if others else first
+        say(f"  not done: {which}: {message}", series=first, more=len(others), reason=message)
+    if len(by_reason) > most:
+        say(f"  and for {len(by_reason) - most} more reasons; `esmond-etl status` lists all series")
 
 
 def duration(seconds: int) -> str:

@@ -61,7 +61,7 @@ def _retry_after(headers: Mapping[str, str]) -> float:
         return 0
 
 
-def _plain(reason: Exception) -> str:
+def plain(reason: Exception) -> str:
     """What broke a request, without the names of our libraries."""
     if isinstance(reason, NewConnectionError):  # which counts as a time-out, too
         system = re.sub(r".*(establish a new connection: |\()", "", str(reason)).rstrip(")")
@@ -79,7 +79,7 @@ def broken(method: str, url: str, error: Exception, timeout: float) -> RequestEr
     reason = error
     while isinstance(cause := getattr(reason, "reason", None) or (reason.args[0] if reason.args else None), Exception):
         reason = cause
-    failure = RequestError(f"{method} {url}: {_plain(reason)}", url)
+    failure = RequestError(f"{method} {url}: {plain(reason)}", url)
     failure.reached = not isinstance(reason, NewConnectionError | ConnectTimeoutError)
     if isinstance(error, requests.exceptions.SSLError) or isinstance(getattr(error, "reason", error), SSLError):
         failure.final = True

@@ -21,7 +21,7 @@ class Rate:
     def __init__(self, rate: float | Sequence[str] | None) -> None:
         """`rate` is a number, None for no limit, or texts such as "08:00 2" and "18:30 unlimited": times in UTC, in ascending order.
 
-        Raises ValueError if it is none of these.
+        Raises ValueError for anything else.
         """
         changes = [(0, rate)] if isinstance(rate, int | float | None) else list(map(_change, rate))
         self._starts = [start for start, _ in changes]

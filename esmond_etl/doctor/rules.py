@@ -44,7 +44,7 @@ def _negative_kind(series: Series) -> str:
 
 
 def delay_steps(course: Course) -> list[Step]:
-    """Where the smallest delay changes for good; none for what is no delay."""
+    """The moments at which the smallest delay changes for good; an empty list for other event types."""
     return steps(course.ts, course.val) if course.series.event_type in DELAYS else []
 
 

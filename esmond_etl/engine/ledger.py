@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from esmond_etl.engine import tables
 from esmond_etl.engine.files import make_private, remedy
-from esmond_etl.engine.tables import SCHEMA, SERIES, all_series, cut, cut_partly, forget_rejected, merge, prove
 from esmond_etl.model.digest import Window
 from esmond_etl.model.errors import ConfigError, EsmondEtlError
 from esmond_etl.model.interval import Interval, IntervalSet
@@ -67,7 +67,7 @@ class Ledger:
             self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
             self._db.execute("pragma journal_mode = wal")
             self._db.execute("pragma synchronous = full")
-            self._db.executescript(SCHEMA)
+            self._db.executescript(tables.SCHEMA)
             self._check()
             version = self.about("version") or _VERSION
         except (sqlite3.Error, OSError) as error:
@@ -96,9 +96,9 @@ class Ledger:
         with closing(Ledger(path)) as other:
             for series, intervals in other.all_done():
                 for interval in intervals:
-                    merge(self._db, series, interval)
+                    tables.merge(self._db, series, interval)
                 for interval in other.proven(series):
-                    prove(self._db, series, interval, other.digests(series, interval))
+                    tables.prove(self._db, series, interval, other.digests(series, interval))
             for table in ("former", "partly", "metadata", "failed", "rejected", "memory", "run"):
                 rows = other._rows(f"select * from {table}")
                 for row in rows:
@@ -114,8 +114,8 @@ class Ledger:
 
     def close(self) -> None:
         """Close the file, and those of other shards."""
-        for other in self._others:
-            other.close()
+        for ledger in self._others:
+            ledger.close()
         self._db.close()
 
     @contextmanager
@@ -153,6 +153,19 @@ class Ledger:
             with self._transaction() as db:
                 db.execute("insert or replace into about values (?, ?)", (name, value))
 
+    def last_read(self) -> int | None:
+        """When the last run began that read all that was due (Unix time); None if there was none.
+
+        A shard that has not run yet begins where the others are: series come to it from them.
+        """
+        own = self.about("read")
+        known = [own] if own else [read for other in self._others if (read := other.about("read"))]
+        return min(map(int, known), default=None)
+
+    def note_read(self, now: int) -> None:
+        """Note that a run that began at `now` has read all that was due."""
+        self.set_about("read", str(now))
+
     def beside(self, others: Iterable[Path]) -> None:
         """From now on, what `others` (of other shards) say is done counts as done."""
         self._others = [Ledger(path) for path in others if path.resolve() != self.path.resolve()]
@@ -174,16 +187,18 @@ class Ledger:
 
     def partly(self, metadata_key: str) -> dict[tuple[str, str], dict[str, IntervalSet]]:
         """What single sinks have taken, and not all of them, of the series under one metadata: by (event type, summary), by label."""
-        found: dict[tuple[str, str], dict[str, IntervalSet]] = {}
         query = "select event_type, summary, sink, start, end from partly where metadata_key = ?"
-        for event_type, summary, sink, start, end in self._rows(query, metadata_key):
-            of_series = found.setdefault((event_type, summary), {})
-            of_series[sink] = of_series.get(sink, IntervalSet()).union([(start, end)])
+        rows: list[tuple[str, str, str, Iterable[tuple[int, int]]]] = [
+            (*row[:3], [row[3:]]) for row in self._rows(query, metadata_key)
+        ]
         for other in self._others:
-            for series, sinks in other.partly(metadata_key).items():
-                for sink, intervals in sinks.items():
-                    of_series = found.setdefault(series, {})
-                    of_series[sink] = of_series.get(sink, IntervalSet()).union(intervals)
+            rows += [
+                (*series, sink, taken) for series, sinks in other.partly(metadata_key).items() for sink, taken in sinks.items()
+            ]
+        found: dict[tuple[str, str], dict[str, IntervalSet]] = {}
+        for event_type, summary, sink, intervals in rows:
+            of_series = found.setdefault((event_type, summary), {})
+            of_series[sink] = of_series.get(sink, IntervalSet()).union(intervals)
         return found
 
     def all_partly(self) -> Iterator[tuple[SeriesId, dict[str, IntervalSet]]]:
@@ -206,40 +221,27 @@ class Ledger:
         """Note in one transaction that every sink has taken `series` in `interval`, what was rejected, and what failed.
 
         `digests` are those of the windows that the sinks were given; without them, `series` have no datapoints there. `sinks` are
-        those that were given `series` now, if the others had taken them before; `partly` says what single sinks alone have taken.
+        those that lacked it, if the others had taken it before; `partly` says what single sinks alone have taken.
         """
-        now = _now()
         with self._transaction() as db:
-            replaces = _has_any(db, "former")
-            is_split = _has_any(db, "partly")
+            filled = [table for table in ("former", "partly") if db.execute(f"select 1 from {table} limit 1").fetchone()]
             for each in series:
-                merge(db, each, interval)
-                prove(db, each, interval, (digests or {}).get(each, ()))
-                if replaces:
-                    cut(db, each, interval, "former")
-                if is_split:
-                    cut_partly(db, each, interval)
-                db.execute(f"delete from failed where {SERIES} and start < ? and end > ?", (*each, interval.end, interval.start))
-                forget_rejected(db, each, interval, sinks)
+                tables.note_done(db, each, interval, (digests or {}).get(each, ()), sinks, filled)
+            for each in failures or {}:  # it may have been read again for late data
+                tables.cut(db, each, interval)
+                tables.cut_partly(db, each, interval, sinks)
             for sink, taken in (partly or {}).items():
                 for each in taken:
-                    merge(db, each, interval, "partly", sink)
-                    forget_rejected(db, each, interval, (sink,))
-            db.executemany(
-                "insert or replace into metadata values (?, ?, ?, ?)",
-                ((each.key, each.source, each.destination, each.tool_name) for each in metadata),
-            )
-            for sink, rejects in (rejected or {}).items():
-                rows = ((sink, *each.series.id, each.ts, each.val, each.reason, now) for each in rejects)
-                db.executemany("insert or replace into rejected values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            for each in failures or {}:
-                cut(db, each, interval)  # what was read again for late data, and could not be delivered
-            _insert_failures(db, failures or {}, interval)
+                    tables.merge(db, each, interval, "partly", sink)
+                    tables.forget_rejected(db, each, interval, (sink,))
+            tables.insert_metadata(db, metadata)
+            tables.insert_rejected(db, rejected or {}, _now())
+            tables.insert_failures(db, failures or {}, interval, _now())
 
     def note_failures(self, failures: Mapping[SeriesId, str], interval: Interval) -> None:
         """Note why series could not even be tried in `interval`; what was done of them stays done."""
         with self._transaction() as db:
-            _insert_failures(db, failures, interval)
+            tables.insert_failures(db, failures, interval, _now())
 
     def redefine(self, delivery: str, keep: bool) -> None:
         """Note that the pipeline delivers `delivery`; what was done before, if that is another, is from then on of a former definition.
@@ -249,12 +251,12 @@ class Ledger:
         with self._transaction() as db:
             known = db.execute("select value from about where name = 'delivery'").fetchone()
             for *series, start, end in db.execute("select * from done").fetchall() if known != (delivery,) else ():
-                merge(db, SeriesId(*series), Interval(start, end), "former")
+                tables.merge(db, SeriesId(*series), Interval(start, end), "former")
             for *series, start, end in db.execute("select * from former").fetchall():
-                (merge if keep else cut)(db, SeriesId(*series), Interval(start, end), "done")
+                (tables.merge if keep else tables.cut)(db, SeriesId(*series), Interval(start, end), "done")
             if not keep:
                 for _, *series, start, end in db.execute("select * from partly").fetchall():
-                    merge(db, SeriesId(*series), Interval(start, end), "former")
+                    tables.merge(db, SeriesId(*series), Interval(start, end), "former")
                 db.execute("delete from partly")
                 db.execute("delete from failed")
             facts = (("delivery", delivery), ("former", "keep" if keep else "replace"))
@@ -276,9 +278,9 @@ class Ledger:
         """Take `interval` (default: all time) of `series` (default: all) off what is done; returns how many series that changed."""
         changed = 0
         with self._transaction() as db:
-            targets = list(series) if series is not None else all_series(db)
+            targets = list(series) if series is not None else tables.all_series(db)
             for each in targets:
-                changed += bool(cut(db, SeriesId(*each), interval) + cut_partly(db, SeriesId(*each), interval))
+                changed += bool(tables.cut(db, SeriesId(*each), interval) + tables.cut_partly(db, SeriesId(*each), interval))
             if interval is None and series is None:
                 db.execute("delete from failed")
         return changed
@@ -291,12 +293,12 @@ class Ledger:
 
     def proven(self, series: SeriesId) -> IntervalSet:
         """The time in which the digests say all that the sinks were given of `series`."""
-        return IntervalSet.of(self._rows(f"select start, end from proven where {SERIES}", *series))
+        return IntervalSet.of(self._rows(f"select start, end from proven where {tables.SERIES}", *series))
 
     def digests(self, series: SeriesId, interval: Interval) -> list[Window]:
         """The digests of the windows of `series` that begin in `interval` and have datapoints, oldest first."""
         query = (
-            f"select start, number, digest from digest where series = (select id from series where {SERIES})"
+            f"select start, number, digest from digest where series = (select id from series where {tables.SERIES})"
             " and start >= ? and start < ? order by start"
         )
         return [Window(*row) for row in self._rows(query, *series, *interval)]
@@ -381,15 +383,6 @@ class _Memory(MutableMapping[str, str]):
     def __len__(self) -> int:
         count: int = self._ledger._rows("select count(*) from memory where sink = ?", self._sink)[0][0]
         return count
-
-
-def _has_any(db: sqlite3.Connection, table: str) -> bool:
-    return bool(db.execute(f"select 1 from {table} limit 1").fetchone())
-
-
-def _insert_failures(db: sqlite3.Connection, failures: Mapping[SeriesId, str], interval: Interval) -> None:
-    rows = ((*series, *interval, message, _now()) for series, message in failures.items())
-    db.executemany("insert or replace into failed values (?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def _now() -> int:

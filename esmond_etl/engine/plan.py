@@ -21,9 +21,6 @@ BYTES: Final = 32_000_000
 #: How long the first task is, if windows are not longer, and how long any task is at most, s.
 FIRST, LONGEST = 7 * 86400, 512 * 86400
 
-#: Under this name a ledger notes when the last run began that read all that was due.
-READ: Final = "read"
-
 
 class Todo(NamedTuple):
     """Series that have the same intervals left to do, for the same sinks."""
@@ -94,8 +91,8 @@ def todo(
 
 def late(definition: Definition, ledger: Ledger, interval: Interval, now: int) -> IntervalSet:
     """The time that must be read again: that of which the last run that read all could not yet see the late data."""
-    last = min(now, int(ledger.about(READ) or now))
-    start = floor(last - definition.settings.lookback, definition.settings.window)
+    read = ledger.last_read()
+    start = floor(min(now, now if read is None else read) - definition.settings.lookback, definition.settings.window)
     return IntervalSet([Interval(start, max(now, interval.end) + 1)])
 
 

@@ -77,7 +77,7 @@ def run(
             this = _Run(delivery, ledger, observer, result, executor, deliver, processes)
             this.go(listed, now, again)
             if this.has_tried_all and _is_whole(definition, ledger, result, now):
-                ledger.set_about(plan.READ, str(now))
+                ledger.note_read(now)
         result.seconds = time.time() - now
         result.waiting = 0 if definition.settings.rejects == "accept" else ledger.count_rejected()
         ledger.add_run(now, {name: value for name, value in result.to_json().items() if name != "failures"})
@@ -87,7 +87,7 @@ def run(
 def _is_whole(definition: Definition, ledger: Ledger, result: Result, now: int) -> bool:
     """Whether the time of the run holds all that had to be read for the file, late data too."""
     wanted = definition.wanted(now)
-    due = IntervalSet([wanted]) if ledger.about(plan.READ) is None else plan.late(definition, ledger, wanted, now).within(wanted)
+    due = IntervalSet([wanted]) if ledger.last_read() is None else plan.late(definition, ledger, wanted, now).within(wanted)
     return not due.minus(IntervalSet([result.interval]))
 
 
@@ -266,7 +266,7 @@ class _Run:
         return self.failed_in_a_row[label] < ENOUGH
 
     def _set_aside(self, failures: Mapping[SeriesId, str], now: int) -> None:
-        """Note what can never be delivered as it is; what it was not read for now is read when it can be."""
+        """Note what cannot be delivered in this run, and take the time of late data off what is done: a later run reads it."""
         late = plan.late(self.definition, self.ledger, self.result.interval, now)
         known = [series for series, _ in self.ledger.all_done()] if failures else []
         keys = {series.metadata_key for series in failures if series.event_type == "*"}

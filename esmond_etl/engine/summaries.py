@@ -107,7 +107,7 @@ def _explain(stream: Stream, pair: _Pair, difference: Difference, result: Summar
 
 
 def _reason(stream: Stream, pair: _Pair, difference: Difference) -> str | None:
-    """The known reason for a difference; None if there is none."""
+    """Why the two may differ although the copy is right; None if no reason is known."""
     window = Interval(difference.ts, difference.ts + max(pair.series.summary.window, 1))
     base = list(stream.source.read(pair.base, window))
     if difference.sink is None:

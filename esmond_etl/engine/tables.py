@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from esmond_etl.model.digest import Window
 from esmond_etl.model.interval import Interval, IntervalSet
-from esmond_etl.model.series import SeriesId
+from esmond_etl.model.series import Metadata, SeriesId
+from esmond_etl.plugin.sink import Reject
 
 SCHEMA = """
 create table if not exists about (name text primary key, value text not null) without rowid;
@@ -86,13 +87,48 @@ def cut(db: sqlite3.Connection, series: SeriesId, interval: Interval | None, tab
     return 1
 
 
-def cut_partly(db: sqlite3.Connection, series: SeriesId, interval: Interval | None) -> int:
-    """Take `interval` off what single sinks have of `series`; how many sinks that changed."""
-    sinks = db.execute(f"select distinct sink from partly where {SERIES}", series).fetchall()
-    return sum(cut(db, series, interval, "partly", sink) for (sink,) in sinks)
+def cut_partly(db: sqlite3.Connection, series: SeriesId, interval: Interval | None, sinks: Sequence[str] = ()) -> int:
+    """Take `interval` off what single sinks, of `sinks` or of all, have of `series`; how many sinks that changed."""
+    known = [sink for (sink,) in db.execute(f"select distinct sink from partly where {SERIES}", series).fetchall()]
+    return sum(cut(db, series, interval, "partly", sink) for sink in known if not sinks or sink in sinks)
+
+
+def note_done(
+    db: sqlite3.Connection,
+    series: SeriesId,
+    interval: Interval,
+    windows: Sequence[Window],
+    sinks: Sequence[str],
+    tables: Sequence[str],
+) -> None:
+    """Every sink has taken `series` in `interval`; `tables` are those of "former" and "partly" that are not empty."""
+    merge(db, series, interval)
+    prove(db, series, interval, windows)
+    if "former" in tables:
+        cut(db, series, interval, "former")
+    if "partly" in tables:
+        cut_partly(db, series, interval)
+    db.execute(f"delete from failed where {SERIES} and start < ? and end > ?", (*series, interval.end, interval.start))
+    forget_rejected(db, series, interval, sinks)
 
 
 def forget_rejected(db: sqlite3.Connection, series: SeriesId, interval: Interval, sinks: Sequence[str]) -> None:
     """Forget the rejected datapoints of `series` in `interval`: of the source, and of `sinks` or, if that is empty, of all."""
     which = f" and sink in ('source', {', '.join('?' * len(sinks))})" if sinks else ""
     db.execute(f"delete from rejected where {SERIES} and ts >= ? and ts < ?{which}", (*series, *interval, *sinks))
+
+
+def insert_metadata(db: sqlite3.Connection, metadata: Iterable[Metadata]) -> None:
+    rows = ((each.key, each.source, each.destination, each.tool_name) for each in metadata)
+    db.executemany("insert or replace into metadata values (?, ?, ?, ?)", rows)
+
+
+def insert_rejected(db: sqlite3.Connection, rejected: Mapping[str, Iterable[Reject]], now: int) -> None:
+    for sink, rejects in rejected.items():
+        rows = ((sink, *each.series.id, each.ts, each.val, each.reason, now) for each in rejects)
+        db.executemany("insert or replace into rejected values (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+
+def insert_failures(db: sqlite3.Connection, failures: Mapping[SeriesId, str], interval: Interval, now: int) -> None:
+    rows = ((*series, *interval, message, now) for series, message in failures.items())
+    db.executemany("insert or replace into failed values (?, ?, ?, ?, ?, ?, ?)", rows)

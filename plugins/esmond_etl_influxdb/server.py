@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
 from esmond_etl import SinkError, StoppedError, Traffic
+from esmond_etl.client.failures import plain
 from esmond_etl_influxdb.answers import Failed, failed
 
 T = TypeVar("T")
@@ -174,7 +175,7 @@ class Server:
         except ReadTimeoutError:
             raise Failed(f"{url}: no answer within {self.timeout:g} s") from None
         except (HTTPError, OSError) as error:
-            raise Failed(f"{url}: {' '.join(str(error).split())}") from None
+            raise Failed(f"{url}: {' '.join(plain(getattr(error, 'reason', None) or error).split())}") from None
 
 
 def _lines(response: Any) -> Iterator[bytes]:
