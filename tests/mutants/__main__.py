@@ -20,7 +20,7 @@ from typing import Any, Final
 
 #: Each module with the tests that must notice a change, the quickest first.
 TESTS: Final = {
-    "esmond_etl/model/interval.py": "tests/test_plan.py tests/test_ledger.py tests/test_shards.py",
+    "esmond_etl/model/interval.py": "tests/test_plan.py tests/test_ledger.py tests/test_config.py tests/test_status.py tests/test_shards.py",
     "esmond_etl/engine/plan.py": "tests/test_plan.py tests/test_ledger.py tests/test_sinks_apart.py tests/test_pipelines.py tests/test_run.py",
     "esmond_etl/engine/ledger.py": "tests/test_ledger.py tests/test_plan.py tests/test_sinks_apart.py tests/test_changes.py tests/test_shards.py",
     "esmond_etl/engine/delivery.py": "tests/test_sinks_apart.py tests/test_pipelines.py tests/test_histograms.py tests/test_profile.py",
@@ -63,7 +63,7 @@ def tried(module: str, sample: int, seed: int) -> float:
 
 def _configure(file: Path, module: str) -> None:
     tests = [each for each in TESTS[module].split() if Path(each).exists()]
-    command = f"{sys.executable} -m pytest -x -q -p no:cacheprovider --timeout {TIMEOUT} {' '.join(tests)}"
+    command = f"{sys.executable} -m pytest -x -q -m 'not slow' -p no:cacheprovider --timeout {TIMEOUT} {' '.join(tests)}"
     settings = {"module-path": module, "timeout": TIMEOUT, "test-command": command}
     lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
     file.write_text("\n".join(["[cosmic-ray]", *lines, "[cosmic-ray.distributor]", 'name = "local"']) + "\n", "utf-8")
