@@ -303,6 +303,12 @@ class Ledger:
         )
         return [Window(*row) for row in self._rows(query, *series, *interval)]
 
+    def newest(self, series: SeriesId) -> int | None:
+        """When the last window of `series` with datapoints begins (Unix time); None if no datapoints of it are known."""
+        query = f"select max(start) from digest where series = (select id from series where {tables.SERIES})"
+        known = [self._rows(query, *series)[0][0], *(other.newest(series) for other in self._others)]
+        return max((each for each in known if each is not None), default=None)
+
     def totals(self) -> dict[SeriesId, Totals]:
         """How much of each series that has datapoints was delivered, and when that lies; in windows of which the digests are known."""
         query = (

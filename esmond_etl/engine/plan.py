@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
@@ -20,6 +20,10 @@ BYTES: Final = 32_000_000
 
 #: How long the first task is, if windows are not longer, and how long any task is at most, s.
 FIRST, LONGEST = 7 * 86400, 512 * 86400
+
+
+#: So far may the clock of an archive be behind ours, s.
+BEHIND: Final = 600
 
 
 class Todo(NamedTuple):
@@ -71,7 +75,7 @@ def todo(
     What was read less than `lookback` after its time counts as not done: datapoints arrive late. With `again`, nothing counts as
     done. Windows after the last datapoint of a series, as far as its source can tell, are left out.
     """
-    progress = _Progress(definition.labels, ledger, late(definition, ledger, interval, now), again)
+    progress = _Progress(definition, ledger, late(definition, ledger, interval, now), again)
     groups: dict[tuple[IntervalSet, tuple[str, ...]], list[Series]] = {}
     key = None
     everything = IntervalSet.of([interval])
@@ -100,12 +104,16 @@ def late(definition: Definition, ledger: Ledger, interval: Interval, now: int) -
 class _Progress:
     """What the sinks have of the series under one metadata."""
 
-    labels: Sequence[str]
+    definition: Definition
     ledger: Ledger
     late: IntervalSet
     again: bool
+    read: int | None = field(init=False)  #: when the last complete run began
     done: dict[tuple[str, str], IntervalSet] = field(default_factory=dict)
     partly: dict[tuple[str, str], dict[str, IntervalSet]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.read = self.ledger.last_read()
 
     def turn_to(self, key: str) -> None:
         if not self.again:
@@ -115,15 +123,26 @@ class _Progress:
     def left(self, series: Series, wanted: IntervalSet) -> Iterator[tuple[IntervalSet, tuple[str, ...]]]:
         """The parts of `wanted` that sinks lack, each with the labels of these sinks; no labels: all of them."""
         name = series.event_type, str(series.summary)
+        if self._may_have_late_data(series):
+            yield wanted, ()
+            return
         if done := self.done.get(name):
             wanted = wanted.minus(done.minus(self.late))
-        parts = [(wanted, tuple(self.labels))]
+        labels = self.definition.labels
+        parts = [(wanted, tuple(labels))]
         has = {label: intervals.minus(self.late) for label, intervals in self.partly.get(name, {}).items()}
         for label, intervals in has.items():
             parts = [part for each in parts for part in _split(*each, label, intervals)]
-        for intervals, labels in parts:
+        for intervals, some in parts:
             if intervals:
-                yield intervals, labels if 0 < len(labels) < len(self.labels) else ()
+                yield intervals, some if 0 < len(some) < len(labels) else ()
+
+    def _may_have_late_data(self, series: Series) -> bool:
+        """Whether the source was written to since it was read, and the series had been silent: nothing tells what was written."""
+        if self.again or self.read is None or self.definition.source.written(series) <= self.read - BEHIND:
+            return False
+        newest, settings = self.ledger.newest(series.id), self.definition.settings
+        return newest is None or newest + settings.window < self.read - 2 * settings.lookback
 
 
 def _split(

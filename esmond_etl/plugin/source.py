@@ -64,3 +64,10 @@ class Source(Stage):
         It spares a run the reading of what cannot be there. What lies after it is not noted as done.
         """
         return math.inf
+
+    def written(self, series: Series) -> float:
+        """When datapoints of `series` were last added (Unix time), as its list tells; minus infinity if that cannot be told.
+
+        If a series that had long been silent is written to, it may be late data of any time: all of it is read again.
+        """
+        return -math.inf

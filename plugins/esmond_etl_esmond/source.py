@@ -56,7 +56,8 @@ class EsmondSource(Connection, Source):
     trust_time_updated: bool = Field(
         False,
         description="whether to skip windows that begin an hour or more after the archive's last write to a series: a run in which "
-        "nothing is new then asks for no data; wrong where the clocks of measuring hosts are ahead",
+        "nothing is new then asks for no data; wrong where the clocks of measuring hosts are ahead. A series that was silent and is "
+        "written to again is read from the beginning: it may be late data",
     )
 
     _reader: Reader = PrivateAttr()
@@ -134,3 +135,9 @@ class EsmondSource(Connection, Source):
         if not self.trust_time_updated or is_elmond(series):
             return math.inf
         return -math.inf if series.served.updated is None else series.served.updated + AHEAD
+
+    def written(self, series: Series) -> float:
+        """The archive's last write to `series`, if that can be trusted; else minus infinity."""
+        if not self.trust_time_updated or is_elmond(series) or series.served.updated is None:
+            return -math.inf
+        return series.served.updated

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +74,25 @@ def test_an_archive_that_is_trusted_is_not_asked_for_what_it_was_not_written(arc
     assert rows(tmp_path / "out") == before + 1
     assert etl("run", path, "--reload").returncode == 0
     assert any("failures" in name for name in asked), "with --reload, everything is"
+
+
+def test_late_data_of_a_series_that_was_silent_are_found_however_old_they_are(archive: Any, proxy: Any, tmp_path: Path) -> None:
+    record = next(iter(esmond_etl_archive.sample(days=2, hosts=2)))
+    series = {**record, "datapoints": {"throughput": [(1709510400, 5)]}}
+    esmond_etl_archive.load(archive.archive, [series])
+    asked = list[str]()
+
+    def note(request: Any, real: Any) -> Any:
+        asked.append(request.path)
+        return real
+
+    path = write(tmp_path, proxy(archive.url, note).url)
+    assert etl("run", path).returncode == 0
+    with closing(sqlite3.connect(tmp_path / ".esmond-etl/p.ledger")) as db, db:  # as if it had run a day ago
+        db.execute("update about set value = value - 86400 where name = 'read'")
+    late = 1709510400 + 3600
+    esmond_etl_archive.load(archive.archive, [{**record, "datapoints": {"throughput": [(late, 7)]}}])
+    asked.clear()
+    assert etl("run", path).returncode == 0
+    assert rows(tmp_path / "out") == 2
+    assert {name.rsplit("/", 2)[1] for name in asked if "/base" in name} == {"throughput"}, "the other series were not written to"
