@@ -1,13 +1,13 @@
 """Tasks delivered by the workers of a cluster.
 
-A worker gets the text of the pipeline file, and takes secrets from its own environment: none travels. The ledger stays with the
-process that shares out the tasks.
+A worker gets the text of the pipeline file and of those that it includes, and takes secrets from its own environment: none travels.
+The ledger stays with the process that shares out the tasks.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from esmond_etl.model import profile
 from esmond_etl.model.errors import ConfigError
+from esmond_etl.pipeline import file
 from esmond_etl.pipeline.definition import Definition
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Job:
 
     name: str  #: of the run: a worker opens the stages once for each
     file: str
-    text: str
+    texts: Mapping[str, str]  #: of the file, and of those that it includes
     workers: int  #: that share the source's rate and the requests in flight
     stopped: Callable[[], bool]
     is_profiled: bool
@@ -49,11 +50,11 @@ def job(definition: Definition, workers: int, stopped: Callable[[], bool]) -> Jo
             f"{definition.file}: {', '.join(unfit)} cannot be delivered to from several hosts at once: run it with --executor"
             " processes, or share the series out with --shard"
         )
-    try:
-        text = Path(definition.file).read_text(encoding="utf-8")
-    except OSError:
-        raise ConfigError(f"{definition.name}: only a pipeline in a file can be sent to other hosts") from None
-    return Job(uuid4().hex, str(Path(definition.file).resolve()), text, workers, stopped, profile.is_on())
+    path = str(Path(definition.file).resolve())
+    texts = file.texts(path)
+    if path not in texts:
+        raise ConfigError(f"{definition.name}: only a pipeline in a file can be sent to other hosts")
+    return Job(uuid4().hex, path, texts, workers, stopped, profile.is_on())
 
 
 def deliver(job: Job, task: Task) -> Outcome:
@@ -76,11 +77,10 @@ def _opened(job: Job) -> Delivery:
     from esmond_etl.engine.delivery import Delivery
     from esmond_etl.engine.ledger import Ledger
     from esmond_etl.engine.stream import Stream
-    from esmond_etl.pipeline import file
 
     if job.is_profiled:
         profile.start()
-    definition = _share(file.load_text(job.text, job.file), job.workers)
+    definition = _share(file.load_texts(job.file, job.texts), job.workers)
     stop = threading.Event()
     delivery = Delivery(Stream(definition, stop), Ledger(Path(":memory:")))
     threading.Thread(target=_listen, args=(job, stop), name="stop", daemon=True).start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -17,6 +16,7 @@ from esmond_etl.model.interval import DURATION_PATTERN
 from esmond_etl.pipeline import checks as check
 from esmond_etl.pipeline import positions as toml_positions
 from esmond_etl.pipeline.definition import Definition
+from esmond_etl.pipeline.include import Texts
 from esmond_etl.pipeline.problems import Mistake, Problem, in_words, json_types, keys_of, nearest, nouns, value_at, where
 from esmond_etl.pipeline.secrets import secret
 from esmond_etl.pipeline.settings import Settings
@@ -25,34 +25,38 @@ from esmond_etl.plugin.registry import Kind, Registry, installed, ours
 from esmond_etl.plugin.stage import Stage, options
 
 #: The parts of a pipeline file that are not settings.
-PARTS: Final = ("source", "transform", "sink", "test")
+PARTS: Final = ("include", "source", "transform", "sink", "test")
 
 _PASSWORD: Final = re.compile(r"\w+://[^/\s@]*:[^/\s@]+@")
 
 
 def load(path: str | Path) -> Definition:
     """The pipeline in the file `path`; raises ConfigError with all that `check` calls an error, a line each."""
-    pipeline, problems = inspect(path)
+    return _without_errors(*inspect(path))
+
+
+def _without_errors(pipeline: Definition | None, problems: list[Problem]) -> Definition:
     errors = [problem for problem in problems if not problem.warning]
     if pipeline is None or errors:
         raise ConfigError("\n".join(str(problem) for problem in errors))
     return pipeline
 
 
-def load_text(text: str, path: str) -> Definition:
-    """The pipeline in `text`, as if it stood in the file `path`; raises ConfigError with all that is wrong, a line each."""
-    reader = _Reader(path, None)
-    reader.text = text
-    definition = reader._pipeline(tomllib.loads(text))
-    errors = [problem for problem in reader._problems() if not problem.warning]
-    if definition is None or errors:
-        raise ConfigError("\n".join(str(problem) for problem in errors))
-    return definition
+def load_texts(path: str, texts: Mapping[str, str]) -> Definition:
+    """The pipeline in the file `path`, whose text and that of the files that it includes is in `texts`; raises ConfigError as `load`."""
+    return _without_errors(*_Reader(Texts(path, texts), None).read())
+
+
+def texts(path: str) -> dict[str, str]:
+    """The text of the pipeline file and of the files that it includes; without those that cannot be read."""
+    found = Texts(path)
+    found.read()
+    return found.known
 
 
 def inspect(path: str | Path, registry: Registry | None = None) -> tuple[Definition | None, list[Problem]]:
     """The pipeline in the file `path` (None if it cannot be made) and all that is wrong with the file, in the file's order."""
-    return _Reader(str(path), registry).read()
+    return _Reader(Texts(str(path)), registry).read()
 
 
 def define(data: Mapping[str, Any]) -> Definition:
@@ -60,7 +64,7 @@ def define(data: Mapping[str, Any]) -> Definition:
 
     Raises ConfigError with every mistake, a line each.
     """
-    reader = _Reader(f"<{data.get('name')}>", None)
+    reader = _Reader(Texts(f"<{data.get('name')}>"), None)
     definition = reader._pipeline(dict(data))
     errors = [each for each in reader.mistakes if not each.warning]
     if definition is None or errors:
@@ -71,9 +75,8 @@ def define(data: Mapping[str, Any]) -> Definition:
 class _Reader:
     """Reads one file and collects what is wrong with it."""
 
-    def __init__(self, file: str, registry: Registry | None) -> None:
-        self.file, self.registry = file, registry
-        self.text = ""
+    def __init__(self, texts: Texts, registry: Registry | None) -> None:
+        self.texts, self.registry = texts, registry
         self.mistakes: list[Mistake] = []
         self.made: dict[toml_positions.Path, Any] = {}  #: what could be made of each table, be it of a part of its options
         self.substituted: set[toml_positions.Path] = set()  #: values that the environment has a part in
@@ -82,40 +85,11 @@ class _Reader:
 
     def read(self) -> tuple[Definition | None, list[Problem]]:
         try:
-            return self._read()
+            data = self.texts.read()
+            pipeline = self._pipeline(data) if data is not None else None
+            return pipeline, self.texts.problems or self.texts.placed(self.mistakes)
         except RecursionError:
-            return None, [Problem(self.file, (1, 1), "", "is nested too deeply to be read")]
-
-    def _read(self) -> tuple[Definition | None, list[Problem]]:
-        try:
-            self.text = Path(self.file).read_text(encoding="utf-8")
-            data = tomllib.loads(self.text)
-        except OSError as error:
-            return None, [Problem(self.file, (1, 1), "", f"cannot be read: {error.strerror}")]
-        except UnicodeDecodeError as error:
-            return None, [Problem(self.file, (1, 1), "", f"is not UTF-8: {error.reason} at byte {error.start}")]
-        except tomllib.TOMLDecodeError as error:
-            return None, [self._syntax(str(error))]
-        except ValueError:
-            return None, [self._endless_number()]
-        pipeline = self._pipeline(data)
-        return pipeline, self._problems()
-
-    def _syntax(self, message: str) -> Problem:
-        found = re.search(r"\(at (?:line (\d+), column (\d+)|end of document)\)", message)
-        lines = self.text.split("\n")
-        position = (len(lines), len(lines[-1]) + 1)
-        if found and found[1]:
-            position = (int(found[1]), int(found[2]))
-        what = re.sub(r" \(at .*\)$", "", message)
-        return Problem(self.file, position, "", f"not TOML: {what[0].lower()}{what[1:]}")
-
-    def _endless_number(self) -> Problem:
-        """A number that Python's own limit keeps from being read; the reader of TOML does not say where."""
-        found = re.search(r"\d[\d_]{1000,}", self.text)
-        before = self.text[: found.start() if found else 0]
-        position = (before.count("\n") + 1, len(before) - before.rfind("\n"))
-        return Problem(self.file, position, "", "not TOML: a number of more digits than can be read")
+            return None, [Problem(self.texts.file, (1, 1), "", "is nested too deeply to be read")]
 
     def mistake(self, path: toml_positions.Path, what: str, hint: str = "", warning: bool = False) -> None:
         if not path or not any(_nested(path, unset) for unset in self.unset):  # else the missing variable is the mistake
@@ -126,16 +100,6 @@ class _Reader:
         for value in sorted(filter(None, self.values), key=len, reverse=True):
             text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "***", text)
         return text
-
-    def _problems(self) -> list[Problem]:
-        if not self.mistakes:
-            return []
-        found = toml_positions.positions(self.text)
-        problems = [
-            Problem(self.file, toml_positions.locate(found, path), where(path), what, hint, warning)
-            for path, what, hint, warning in self.mistakes
-        ]
-        return sorted(dict.fromkeys(problems), key=lambda problem: (problem.position, problem.warning))
 
     def _pipeline(self, raw: dict[str, Any]) -> Definition | None:
         data: dict[str, Any] = self._substituted(raw, ())
@@ -155,7 +119,7 @@ class _Reader:
         if settings is None or source is None or not ends or None in made + ends + cases:
             return None
         labels = tuple(f"sink[{index}] ({_type(each)})" for index, each in enumerate(sinks))
-        return Definition(self.file, settings, source, made, ends, labels, cases)
+        return Definition(self.texts.file, settings, source, made, ends, labels, cases)
 
     def _draft(self, transforms: int, sinks: int) -> check.Draft:
         """Of each stage as much as could be made of it, so that one mistake does not hide another."""
@@ -189,7 +153,7 @@ class _Reader:
             return "${"
         self.substituted.add(path)
         try:
-            value = secret(match[1], Path(self.file).parent)
+            value = secret(match[1], self.texts.folder(path))
         except ConfigError as error:
             what, _, hint = str(error).partition("; ")
             self.mistakes.append(Mistake(path, what, f"{hint}, or write $${{ for a literal ${{"))
@@ -224,8 +188,14 @@ class _Reader:
         return self._located(known[name], rest, path)
 
     def _located(self, stage: type[Stage], options: dict[str, Any], path: toml_positions.Path) -> Any:
-        """The stage; the folder of the file, not the current one, is where its relative paths start."""
-        return self._validated(stage, stage.located(options, Path(self.file).absolute().parent), path)
+        """The stage; the folder of the file in which an option stands, not the current one, is where its relative path starts."""
+        located: dict[str, Any] = {}
+        folders = {name: self.texts.folder((*path, name)) for name in options}
+        for folder in dict.fromkeys(folders.values()) or [self.texts.folder(path)]:
+            of_folder = {name: each for name, each in options.items() if folders[name] == folder}
+            made = stage.located(of_folder, folder)
+            located |= {name: each for name, each in made.items() if name in of_folder or name not in options}
+        return self._validated(stage, located, path)
 
     def _case(self, given: Any, path: toml_positions.Path) -> Any:
         if not isinstance(given, dict):

@@ -20,6 +20,12 @@ _FROM_ENVIRONMENT: Final = {"type": "string", "pattern": r"\$\{[^}]+\}"}
 #: A duration that is not 0.
 _NOT_ZERO: Final = DURATION_PATTERN.replace("[0-9]{1,10}", "0*[1-9][0-9]{0,9}")
 
+_INCLUDE: Final = {
+    "type": "array",
+    "items": {"type": "string", "minLength": 1},
+    "description": "files, beside this one, with keys and stages that several pipelines share; what this file says wins",
+}
+
 _LISTS: Final[dict[Kind, str]] = {
     "transform": "what is done to the datapoints on their way, in this order",
     "sink": "where the datapoints are delivered to: to all of these",
@@ -32,6 +38,7 @@ def schema(registry: Registry) -> dict[str, Any]:
     kinds = {kind: [name for name in found if name.startswith(f"{kind}.")] for kind in ("source", "transform", "sink")}
     made = {kind: {"oneOf": [{"$ref": f"#/$defs/{name}"} for name in names]} for kind, names in kinds.items()}
     settings = _object(Settings)
+    needed = [*settings.pop("required", ()), "source", "sink"]
     lists: dict[str, dict[str, Any]] = {
         kind: {"type": "array", "items": made[kind], "description": text} for kind, text in _LISTS.items()
     }
@@ -47,11 +54,12 @@ def schema(registry: Registry) -> dict[str, Any]:
         **settings,
         "properties": {
             **settings["properties"],
+            "include": _INCLUDE,
             "source": {**made["source"], "description": "where series are read from"},
             **lists,
             "test": cases,
         },
-        "required": [*settings.get("required", ()), "source", "sink"],
+        "anyOf": [{"required": needed}, {"required": ["include"]}],
         "$defs": found,
     }
 
