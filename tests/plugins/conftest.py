@@ -32,6 +32,7 @@ from esmond_etl_esmond.source import EsmondSource
 from esmond_etl import Context, Interval, Receipt, Series, Task, event_type
 from esmond_etl.client.archive import Archive
 from esmond_etl.client.reading import Reader
+from tests.servers.influx import free_port, influxd, influxdb, victoria  # noqa: F401
 from tests.servers.opensearch_node import OpenSearch
 
 DAY = 86400
