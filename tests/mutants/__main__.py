@@ -22,7 +22,7 @@ from typing import Any, Final
 TESTS: Final = {
     "esmond_etl/model/interval.py": "interval plan ledger config shards",
     "esmond_etl/engine/plan.py": "plan ledger sinks_apart pipelines run",
-    "esmond_etl/engine/ledger.py": "ledger plan sinks_apart changes shards",
+    "esmond_etl/engine/ledger.py": "ledger ledger_shards plan sinks_apart changes shards",
     "esmond_etl/engine/delivery.py": "sinks_apart pipelines histograms profile",
     "esmond_etl/engine/stream.py": "pipelines plugins/transforms sinks_apart",
     "esmond_etl/client/wire.py": "client_table reading client_faults",
