@@ -16,20 +16,23 @@ from esmond_etl.cli import show
 @click.option("--to", metavar="TIME", help="End here instead.")
 @click.option("--reload", is_flag=True, help="Count what is done already, too.")
 @click.option("--count", is_flag=True, help="Also read what will not be delivered, and count its datapoints.")
+@click.option("--estimate", is_flag=True, help="Read a small sample, and say how many datapoints and requests a run takes.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(pipeline: str, as_json: bool, **options: Any) -> int:
     """Show what a run of PIPELINE would read, by event type: series, windows, requests. Reads nothing but the list,
-    unless with --count.
+    unless with --count or --estimate.
     """
     facts = _facts(pipeline, **options)
     if as_json:
         show.as_json(facts)
         return cli.DONE
     print(f"{facts['pipeline']}: from {facts['from']} to {facts['to']}, windows of {facts['window']}")
-    head = ("event type", "summary", "series", "windows", "requests")
-    show.table(head, [tuple(row.values()) for row in facts["series"]])
-    totals = [sum(row[name] for row in facts["series"]) for name in ("series", "windows", "requests")]
-    print("{:,} series, {:,} windows, at least {:,} requests".format(*totals))
+    named = ("series", "windows", "requests", *(["datapoints"] if options["estimate"] else []))
+    show.table(
+        ("event type", "summary", *named),
+        [(row["event_type"], row["summary"], *(row[name] for name in named)) for row in facts["series"]],
+    )
+    print(_summed(facts, {name: sum(row[name] for row in facts["series"]) for name in named}))
     if facts["refused"]:
         print("\nThese series will not be delivered:")
         counted = ["datapoints"] if options["count"] else []
@@ -39,18 +42,33 @@ def command(pipeline: str, as_json: bool, **options: Any) -> int:
     return cli.DONE
 
 
-def _facts(path: str, from_: Any, to: Any, reload: bool, count: bool) -> dict[str, Any]:
+def _summed(facts: dict[str, Any], total: dict[str, int]) -> str:
+    start = f"{total['series']:,} series, {total['windows']:,} windows, "
+    if "datapoints" not in total:
+        return f"{start}at least {total['requests']:,} requests"
+    requests = total["requests"] + facts["list_requests"]
+    return (
+        f"{start}about {total['datapoints']:,} datapoints in about {requests:,} requests to the source\n"
+        f"({facts['list_requests']:,} for the list; told from a sample of {facts['sample_reads']:,} reads)"
+    )
+
+
+def _facts(path: str, from_: Any, to: Any, reload: bool, count: bool, estimate: bool) -> dict[str, Any]:
     from esmond_etl.engine.pipeline import load
     from esmond_etl.model.interval import moment
 
     pipeline = load(path)
-    found = pipeline.plan(from_=from_, to=to, reload=reload, count=count)
+    found = pipeline.plan(from_=from_, to=to, reload=reload, count=count, estimate=estimate)
     return {
         "pipeline": pipeline.name,
         "from": moment(found.interval.start),
         "to": moment(found.interval.end),
         "window": show.duration(pipeline.definition.settings.window),
-        "series": [{**kind._asdict(), **vars(amount)} for kind, amount in sorted(found.amounts.items())],
+        "series": [
+            {name: value for name, value in {**kind._asdict(), **vars(amount)}.items() if value is not None}
+            for kind, amount in sorted(found.amounts.items())
+        ],
+        **({"list_requests": found.listing, "sample_reads": found.sample} if estimate else {}),
         "refused": [
             {**refusal._asdict(), "series": number, **({"datapoints": found.lost[refusal]} if count else {})}
             for refusal, number in sorted(found.refused.items())

@@ -96,12 +96,20 @@ class Reader:
         """The datapoints of `series` in `interval`, oldest first, a batch a page; raises ArchiveError if any could not be read."""
         if is_elmond(series):
             return self._elmond.datapoints(series, interval)
-        limit = self.page if series.holds_numbers else min(self.page, TEXTS_PAGE)
+        limit = self._limit(series)
 
         def step(asked: Interval, page: Page) -> tuple[Batch, int]:
             return wire.without_repeats(page.batch), asked.end if self._is_last(page, limit) else _after(series, asked, page)
 
         return walk(lambda asked: self._read(series, asked, limit), interval, step)
+
+    def _limit(self, series: Series) -> int:
+        """Datapoints a request at most."""
+        return self.page if series.holds_numbers or is_elmond(series) else min(self.page, TEXTS_PAGE)
+
+    def requests(self, series: Series, datapoints: float) -> int:
+        """How many requests it takes to read so many datapoints of `series` at once, about."""
+        return int(datapoints / self._limit(series)) + 1
 
     def first(self, series: Series, interval: Interval) -> int:
         """When the first datapoint of `series` in `interval` is, `interval.end` if there is none; on elmond just `interval.start`."""

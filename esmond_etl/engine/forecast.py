@@ -10,6 +10,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from esmond_etl.engine import plan
+from esmond_etl.engine.estimate import estimate
 from esmond_etl.engine.ledger import Ledger
 from esmond_etl.engine.stream import Stream
 from esmond_etl.model.batch import DataPoint
@@ -39,7 +40,8 @@ class Amount:
 
     series: int = 0
     windows: int = 0
-    requests: int = 0  #: at least
+    requests: int = 0  #: at least; with an estimate, about
+    datapoints: int | None = None  #: about; None without an estimate
 
 
 @dataclass
@@ -50,12 +52,23 @@ class Forecast:
     amounts: dict[Kind, Amount] = field(default_factory=dict)
     refused: Counter[Refusal] = field(default_factory=Counter)  #: in series
     lost: Counter[Refusal] = field(default_factory=Counter)  #: the datapoints of these, if they were counted
+    listing: int = 0  #: requests for the list
+    sample: int = 0  #: reads that an estimate took; 0: there is none
 
 
-def forecast(stream: Stream, ledger: Ledger, interval: Interval, now: int, again: bool = False, counts: bool = False) -> Forecast:
+def forecast(
+    stream: Stream,
+    ledger: Ledger,
+    interval: Interval,
+    now: int,
+    again: bool = False,
+    counts: bool = False,
+    estimates: bool = False,
+) -> Forecast:
     """What a run over `interval` would read that is not done yet; all of it with `again`.
 
-    With `counts`, the series that a sink refuses are read, and their datapoints counted; else nothing but the list is read.
+    With `counts`, the series that a sink refuses are read, and their datapoints counted; with `estimates`, a sample of the others
+    tells how many datapoints and requests a run takes. Else nothing but the list is read.
 
     Raises SourceError or ArchiveError if the source cannot be listed.
     """
@@ -66,16 +79,27 @@ def forecast(stream: Stream, ledger: Ledger, interval: Interval, now: int, again
     pace = plan.Pace(window)
     refused: list[tuple[Series, list[Refusal]]] = []
     series = _deliverable(stream, found, refused if counts else None)
-    for intervals, group, _ in plan.todo(definition, ledger, series, interval, now, again):
+    groups = list(plan.todo(definition, ledger, series, interval, now, again))
+    found.listing = stream.source.traffic.requests
+    for intervals, group, _ in groups:
         tasks = sum(1 for _ in plan.tasks([plan.Todo(intervals, group[:1])], pace))
         for each in group:
             amount = found.amounts.setdefault(Kind(each.event_type, str(each.summary)), Amount())
             amount.series += 1
             amount.windows += intervals.seconds // window
             amount.requests += tasks
+    if estimates:
+        _estimate(stream, groups, again or ledger.replaces, found)
     for number, reasons in stream.pool.map(lambda each: (_count(stream, each[0], interval), each[1]), refused):
         found.lost.update(dict.fromkeys(reasons, number))
     return found
+
+
+def _estimate(stream: Stream, groups: list[plan.Todo], again: bool, found: Forecast) -> None:
+    told = estimate(stream, groups, again)
+    found.sample = told.reads
+    for kind, amount in found.amounts.items():
+        amount.datapoints, amount.requests = round(told.datapoints.get(kind, 0)), round(told.requests.get(kind, 0))
 
 
 def _count(stream: Stream, series: Series, interval: Interval) -> int:

@@ -90,14 +90,17 @@ class Pipeline:
             raise IncompleteError(result)
         return result
 
-    def plan(self, *, from_: object = None, to: object = None, reload: bool = False, count: bool = False) -> Forecast:
+    def plan(
+        self, *, from_: object = None, to: object = None, reload: bool = False, count: bool = False, estimate: bool = False
+    ) -> Forecast:
         """What a run would read. Opens no sink and writes nothing.
 
-        With `count`, the series that a sink refuses are read, and their datapoints counted.
+        With `count`, the series that a sink refuses are read, and their datapoints counted. With `estimate`, a sample is read, and
+        tells how many datapoints and requests a run takes.
         """
         now = int(time.time())
         with Stream(self.definition) as stream, closing(Ledger.of_all(self.definition.all_ledgers)) as ledger:
-            return forecast(stream, ledger, self.definition.wanted(now, from_, to), now, reload, count)
+            return forecast(stream, ledger, self.definition.wanted(now, from_, to), now, reload, count, estimate)
 
     def preview(
         self, *, points: int = 5, series: int = 10, from_: object = None, to: object = None

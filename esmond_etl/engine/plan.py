@@ -22,6 +22,9 @@ BYTES: Final = 32_000_000
 FIRST, LONGEST = 7 * 86400, 512 * 86400
 
 
+#: Before so much time is read, the source is asked where the first datapoint is, s.
+LONG: Final = 60 * 86400
+
 #: So far may the clock of an archive be behind ours, s.
 BEHIND: Final = 600
 
@@ -201,3 +204,9 @@ def cut(series: tuple[Series, ...], interval: Interval, pace: Pace, sinks: tuple
         stop = min(end, floor(start, pace.span) + pace.span)
         yield Task(series, Interval(start, stop), pace.window, sinks)
         start = stop
+
+
+def enough(in_flight: Iterable[Task], threads: int, at_once: int) -> bool:
+    """Whether so many tasks are in flight that `threads` series are read at once; at least `at_once`."""
+    sizes = [len(task.series) for task in in_flight]
+    return len(sizes) >= at_once and (sum(sizes) >= 2 * threads or len(sizes) >= 64)

@@ -31,9 +31,6 @@ from esmond_etl.plugin.sink import Task
 #: A series that has failed in so many tasks is left to the next run.
 GIVEN_UP = 2
 
-#: Before so much time is read, the source is asked where the first datapoint is, s.
-LONG = 60 * 86400
-
 #: After as many tasks in a row that a sink would not take, it is given no more in this run.
 ENOUGH = 3
 
@@ -238,7 +235,7 @@ class _Run:
         in_flight: dict[Future[Outcome], Task] = {}
         tasks = plan.tasks(groups if again or self.ledger.replaces else map(self._from_first, groups), self.pace)
         while not (self.stop.is_set() or self._has_given_up):
-            if in_flight and self._enough(in_flight.values()):
+            if in_flight and plan.enough(in_flight.values(), self.definition.settings.threads, self.at_once):
                 self._settle(in_flight)
             elif part := self._next(tasks):
                 in_flight[self.executor.submit(self.deliver, part.given)] = part.task
@@ -304,7 +301,7 @@ class _Run:
     def _from_first(self, group: plan.Todo) -> plan.Todo:
         """The group without the time before the first datapoint of any of its series, which counts as done."""
         long, *rest = group.intervals
-        if long.seconds < LONG or self.stop.is_set():
+        if long.seconds < plan.LONG or self.stop.is_set():
             return group
         firsts = dict(zip(group.series, self.delivery.stream.firsts(group.series, long), strict=True))
         known = {series: first for series, first in firsts.items() if first is not None}
@@ -316,10 +313,6 @@ class _Run:
             )
             self.observer.moved(empty.seconds * len(group.series), Outcome(Task((), empty, 1)), self.result)
         return group._replace(intervals=IntervalSet.of([(max(start, long.start), long.end), *rest]))
-
-    def _enough(self, tasks: Iterable[Task]) -> bool:
-        sizes = [len(task.series) for task in tasks]
-        return len(sizes) >= self.at_once and (sum(sizes) >= 2 * self.definition.settings.threads or len(sizes) >= 64)
 
     def _settle(self, in_flight: dict[Future[Outcome], Task]) -> None:
         """Wait until a task has ended, and record it: first comes the sinks' commit, then this."""

@@ -51,6 +51,10 @@ class Source(Stage):
         """What the user should know of what was read so far -> of how many things it is true."""
         return {}
 
+    def requests(self, series: Series, datapoints: float) -> int:
+        """How many requests it takes to read so many datapoints of `series` at once, about."""
+        return 1
+
     def first(self, series: Series, interval: Interval) -> int:
         """A moment (Unix time) that no datapoint of `series` in `interval` lies before; `interval.end` if there is none at all.
 

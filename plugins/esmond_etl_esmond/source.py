@@ -126,6 +126,10 @@ class EsmondSource(Connection, Source):
         """The datapoints of `series` in `interval`, oldest first; raises ArchiveError if any could not be read."""
         return self._reader.datapoints(series, interval)
 
+    def requests(self, series: Series, datapoints: float) -> int:
+        """A request for each page that is full, and one for the rest."""
+        return self._reader.requests(series, datapoints)
+
     def first(self, series: Series, interval: Interval) -> int:
         """When the first datapoint of `series` in `interval` is, for one small request; raises ArchiveError if that fails."""
         return self._reader.first(series, interval)

@@ -1,0 +1,176 @@
+"""How many datapoints and requests a run will take, told from a small sample of what it would read."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean
+from typing import Final, NamedTuple, TypeVar
+
+from esmond_etl.engine import plan
+from esmond_etl.engine.stream import Stream
+from esmond_etl.model.interval import Interval, IntervalSet, floor
+from esmond_etl.model.series import Series
+from esmond_etl.plugin.sink import Task
+
+T = TypeVar("T")
+
+#: An event type and a summary.
+Kind = tuple[str, str]
+
+#: At least so many series of a kind are looked at.
+SERIES: Final = 12
+
+#: As many as this may take requests in all, or a tenth of what the run takes.
+BUDGET: Final = 500
+
+#: Each of them in so many places, for about as long as this, s: what is measured every six hours is then found four times.
+PLACES: Final = 4
+LENGTH: Final = 86400
+
+#: Fewer datapoints do not tell how many there are around them; more are not read.
+FEW, MANY = 20, 20_000
+
+
+class Density(NamedTuple):
+    """What the sample tells of a series."""
+
+    datapoints: float  #: a second
+    size: float  #: bytes of columns a second
+    seconds: int  #: of the time that it is true for
+
+
+@dataclass
+class Estimate:
+    """What a run is expected to take, by (event type, summary)."""
+
+    datapoints: dict[Kind, float] = field(default_factory=dict)
+    requests: dict[Kind, float] = field(default_factory=dict)
+    reads: int = 0  #: of the sample
+
+
+def estimate(stream: Stream, groups: Sequence[plan.Todo], again: bool) -> Estimate:
+    """What a run over `groups` will take; with `again`, it reads from the beginning of the time, whatever is there.
+
+    Raises what the source raises if the sample cannot be read.
+    """
+    found = Estimate()
+    left = [group if again else _from_first(stream, group, found) for group in groups]
+    kinds: dict[Kind, list[tuple[Series, IntervalSet]]] = {}
+    for group in left:
+        for each in group.series if group.intervals else ():
+            kinds.setdefault(_kind(each), []).append((each, group.intervals))
+    share = max(BUDGET, sum(map(_least, left)) // 10) / PLACES / max(1, sum(map(len, kinds.values())))
+    samples = {
+        kind: _sample(stream, spread(members, max(SERIES, int(share * len(members)))), found) for kind, members in kinds.items()
+    }
+    _simulate(stream, left, samples, found)
+    return found
+
+
+def _kind(series: Series) -> Kind:
+    return series.event_type, str(series.summary)
+
+
+def _least(group: plan.Todo) -> int:
+    """Requests that a group takes at least."""
+    return len(group.series) * max(1, group.intervals.seconds // plan.LONGEST)
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """At most so many of the items, in equal distances, with the middle of each stretch."""
+    count = min(len(items), most)
+    return [items[(2 * each + 1) * len(items) // (2 * count)] for each in range(count)]
+
+
+def _from_first(stream: Stream, group: plan.Todo, found: Estimate) -> plan.Todo:
+    """The group without the time before its first datapoint, for which a run asks once a series."""
+    if not group.intervals or group.intervals[0].seconds < plan.LONG:
+        return group
+    long, *rest = group.intervals
+    before = stream.source.traffic.requests
+    some = spread(group.series, SERIES)
+    firsts = [first for first in stream.firsts(some, long) if first is not None]
+    asked = (stream.source.traffic.requests - before) / len(some)
+    for each in group.series:
+        _add(found.requests, _kind(each), asked)
+    start = max(long.start, floor(min(firsts, default=long.start), stream.definition.settings.window))
+    return group._replace(intervals=IntervalSet.of([(start, long.end), *rest]))
+
+
+def _sample(stream: Stream, some: list[tuple[Series, IntervalSet]], found: Estimate) -> dict[Series, Density]:
+    """The densities of some series of a kind."""
+    length = max(LENGTH, stream.definition.settings.window)
+    told = list(stream.pool.map(lambda each: _density(stream, each[0], each[1], length), some))
+    found.reads += sum(reads for _, reads in told)
+    return {series: density for (series, _), (density, _) in zip(some, told, strict=True)}
+
+
+def _density(stream: Stream, series: Series, intervals: IntervalSet, length: int) -> tuple[Density, int]:
+    """The density of a series, and how many reads tell it: a short one in each quarter, and all of a quarter that has hardly anything."""
+    pieces = [each for interval in intervals for each in interval.pieces(length)]
+    quarters = [pieces[each * len(pieces) // PLACES : (each + 1) * len(pieces) // PLACES] for each in range(PLACES)]
+    datapoints = size = reads = 0.0
+    for quarter in filter(None, quarters):
+        whole = sum(each.seconds for each in quarter)
+        told, reads = _counted(stream, series, quarter[len(quarter) // 2]), reads + 1
+        if told.datapoints * told.seconds < FEW and len(quarter) > 1:
+            told, reads = _counted(stream, series, Interval(quarter[0].start, quarter[-1].end)), reads + 1
+        datapoints += told.datapoints * whole
+        size += told.size * whole
+    return Density(datapoints / intervals.seconds, size / intervals.seconds, intervals.seconds), int(reads)
+
+
+def _counted(stream: Stream, series: Series, piece: Interval) -> Density:
+    """The density in a piece, or in the beginning of one that has many datapoints."""
+    datapoints = size = 0
+    end = piece.end
+    for batch in stream.source.read(series, piece):
+        datapoints, size = datapoints + len(batch), size + batch.points.nbytes
+        if datapoints > MANY:
+            end = max(batch.moments[-1], piece.start + 1)
+            break
+    seconds = end - piece.start
+    return Density(datapoints / seconds, size / seconds, seconds)
+
+
+def _simulate(stream: Stream, groups: Iterable[plan.Todo], samples: dict[Kind, dict[Series, Density]], found: Estimate) -> None:
+    """Go through the tasks as a run does, and count: their length follows the size of those that have ended."""
+    pace = plan.Pace(stream.definition.settings.window)
+    in_flight: deque[tuple[Task, int]] = deque()
+    for task in plan.tasks(groups, pace):
+        in_flight.append((task, int(_count(stream, task, samples, found))))
+        if plan.enough((each for each, _ in in_flight), stream.definition.settings.threads, 2):
+            ended, size = in_flight.popleft()
+            pace.learn(size, ended)
+
+
+def _count(stream: Stream, task: Task, samples: dict[Kind, dict[Series, Density]], found: Estimate) -> float:
+    """Count what the task takes; returns its size. A series that is not in the sample is like the average of those that are."""
+    size, seconds = 0.0, task.interval.seconds
+    average: dict[Kind, tuple[float, float, float]] = {}
+    for series in task.series:
+        kind = _kind(series)
+        of_kind = samples[kind]
+        if density := of_kind.get(series):
+            taken = _taken(stream, series, density, seconds)
+        else:
+            if kind not in average:
+                each = [_taken(stream, series, density, seconds) for density in of_kind.values()]
+                average[kind] = (fmean(a for a, _, _ in each), fmean(b for _, b, _ in each), fmean(c for _, _, c in each))
+            taken = average[kind]
+        _add(found.datapoints, kind, taken[0])
+        _add(found.requests, kind, taken[1])
+        size += taken[2]
+    return size
+
+
+def _taken(stream: Stream, series: Series, density: Density, seconds: int) -> tuple[float, float, float]:
+    """Datapoints, requests and bytes of a series in so many seconds."""
+    datapoints = density.datapoints * seconds
+    return datapoints, stream.source.requests(series, datapoints), density.size * seconds
+
+
+def _add(counts: dict[Kind, float], kind: Kind, number: float) -> None:
+    counts[kind] = counts.get(kind, 0) + number
