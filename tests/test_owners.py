@@ -114,3 +114,56 @@ def test_a_damaged_note_is_named(etl: Etl, filled: Any) -> None:
     code, said = etl("run", first)
     assert code != 0
     assert "a note of an owner in the target is damaged" in " ".join(said.split())
+
+
+@pytest.fixture
+def influx(serve: Any, answer: Any) -> Any:
+    """A server that takes all lines."""
+    taken: list[bytes] = []
+
+    def respond(asked: Any) -> Any:
+        taken.extend(asked.body.splitlines() if asked.method == "POST" else ())
+        return answer(status=204)
+
+    server = serve(respond)
+    server.taken = taken
+    return server
+
+
+def into_influxdb(name: str, filled: Any, influx: Any, event_type: str = "", prefix: str = "") -> str:
+    SINKS["influxdb"] = f'type = "influxdb"\nurl = "{influx.url}"\nbucket = "b"\ntoken = "t"\nprefix = "{prefix}"'
+    return write(name, filled.url, "influxdb", event_type)
+
+
+def test_influxdb_takes_a_series_from_one_pipeline_alone(etl: Etl, filled: Any, influx: Any) -> None:
+    first = into_influxdb("first", filled, influx, "throughput")
+    second = into_influxdb("second", filled, influx)
+    assert etl("run", first)[0] == 0
+    code, said = etl("run", second)
+    assert code == 1
+    assert "first.toml delivers" in (said := " ".join(said.split()))
+    assert "throughput/base to the same place: leave it out here, choose another place, or add --take-over to the run" in said
+    assert len(influx.taken) == len(set(influx.taken)) == 6, "the other series is delivered"
+    code, said = etl("check", "--connect", second)
+    assert (code, "delivers" in said and "(1 series in all)" in said) == (1, True)
+    assert [etl("run", first)[0], etl("check", "--connect", first)[0]] == [0, 0]
+
+
+def test_other_series_and_other_places_in_influxdb_are_no_matter(etl: Etl, filled: Any, influx: Any) -> None:
+    files = [
+        into_influxdb("first", filled, influx, "throughput"),
+        into_influxdb("second", filled, influx, "packet-count-sent"),
+        into_influxdb("third", filled, influx, "", "x_"),
+    ]
+    assert [etl("run", each)[0] for each in files * 2] == [0] * 6
+
+
+def test_a_series_in_influxdb_can_be_taken_over(etl: Etl, filled: Any, influx: Any) -> None:
+    first, second = into_influxdb("first", filled, influx), into_influxdb("second", filled, influx)
+    assert etl("run", first)[0] == 0
+    assert [etl("run", second, "--take-over")[0], etl("run", second)[0]] == [0, 0]
+    assert etl("run", first)[0] == 1
+    Path(first).unlink()
+    third = into_influxdb("third", filled, influx)
+    Path(second).unlink()
+    assert etl("run", third)[0] == 0, "whose pipeline files are gone"

@@ -14,7 +14,7 @@ import click
 
 from esmond_etl import cli
 from esmond_etl.cli import examination, show
-from esmond_etl.model.errors import SinkError
+from esmond_etl.model.errors import ConfigError, SinkError
 
 if TYPE_CHECKING:
     from esmond_etl.pipeline.definition import Definition
@@ -147,12 +147,22 @@ def _listed(pipeline: Definition, working: bool, series: list[Any], stack: ExitS
     _opened(pipeline, pipeline.source, stack)
     interval = pipeline.wanted(int(time.time()))
     series += pipeline.source.series(interval)
+    _check_neighbours(pipeline, series)
     keys = {each.metadata.key for each in series}
     passing = len(_ends(pipeline, series)) if working else len(series)
     left = f", {passing:,} of them after the transforms" if passing < len(series) else ""
     noun = "series match" if len(series) != 1 else "series matches"
     said = {"said": f"{len(keys):,} metadata, {len(series):,} {noun}{left}; {interval}"}
     return said if passing else {**said, "warning": "nothing would be delivered: " + (_TOO_NARROW if not keys else _NONE_PASSES)}
+
+
+def _check_neighbours(pipeline: Definition, series: list[Any]) -> None:
+    """Raise ConfigError if another pipeline delivers one of the series to the same place."""
+    from esmond_etl.engine.neighbours import Neighbours
+
+    with Neighbours(pipeline) as neighbours:
+        if reasons := [reason for each in series if (reason := neighbours.obstacle(each))]:
+            raise ConfigError(f"{reasons[0]} ({len(reasons):,} series in all)")
 
 
 def _ends(pipeline: Definition, series: list[Any]) -> list[Any]:

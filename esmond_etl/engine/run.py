@@ -17,6 +17,7 @@ from esmond_etl.engine import changes, files, plan, remote
 from esmond_etl.engine.changes import Redeliver
 from esmond_etl.engine.delivery import Delivery, Outcome
 from esmond_etl.engine.ledger import Ledger
+from esmond_etl.engine.neighbours import Neighbours, note_places
 from esmond_etl.engine.owners import Places
 from esmond_etl.engine.result import Delivered, Observer, Result
 from esmond_etl.engine.stream import Stream
@@ -62,15 +63,19 @@ def run(
         closing(Ledger(definition.ledger_path)) as ledger,
         Stream(definition, stop) as stream,
         Delivery(stream, ledger, observer.waiting) as delivery,
+        Neighbours(definition) as neighbours,
     ):
         places = Places(definition, delivery.opened.items())
         places.claim(take_over, _own(definition, ledger))
+        if take_over:
+            neighbours.take_over(ledger)
+        note_places(definition, ledger)
         ledger.beside(definition.all_ledgers)
         interval, note = changes.begin(definition, ledger, definition.wanted(now, from_, to), now, redeliver)
         result = Result(definition.name, interval, note=note)
         result.sinks = {label: Delivered() for label in definition.labels}
         with _executor(delivery, processes, connect) as (executor, deliver, processes):
-            listed = _Listing(delivery, places, observer, result).series()
+            listed = _Listing(delivery, places, neighbours, observer, result).series()
             this = _Run(delivery, ledger, observer, result, executor, deliver, processes)
             this.go(listed, now, again)
             if this.has_tried_all and _is_whole(definition, ledger, result, now):
@@ -108,6 +113,7 @@ class _Listing:
 
     delivery: Delivery
     places: Places
+    neighbours: Neighbours
     observer: Observer
     result: Result
     taken: dict[SeriesId, Series] = field(default_factory=dict)  #: what sinks receive -> what it is made of
@@ -135,7 +141,7 @@ class _Listing:
             first = self.taken.setdefault(target.id, series)
             if first is not series:
                 return f"the transforms make the same series of it ({target}) as of {first}"
-        return self.delivery.refusal(target) or self.places.obstacle(target)
+        return self.delivery.refusal(target) or self.places.obstacle(target) or self.neighbours.obstacle(series)
 
 
 @contextmanager

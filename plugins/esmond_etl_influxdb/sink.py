@@ -178,7 +178,7 @@ class InfluxDBSink(Sink):
     @property
     def features(self) -> Features:
         """A point overwrites the point with the same tags and time; nothing is deleted."""
-        return Features(replaces=False, undoes=False, several_hosts=True, one_a_second=True)
+        return Features(replaces=False, undoes=False, several_hosts=True, one_a_second=True, overwrites=True)
 
     def begin(self, task: Task) -> Load:
         """The way into InfluxDB for one task."""
