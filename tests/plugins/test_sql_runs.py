@@ -61,6 +61,19 @@ def test_all_that_was_delivered_is_the_same_when_it_is_read_back(
     assert result["read"] > 50_000
 
 
+def test_tables_of_postgresql_belong_to_one_pipeline(tmp_path: Path, sampled: Running, database: str) -> None:
+    first = pipeline(tmp_path, sampled, database)
+    second = tmp_path / "second.toml"
+    second.write_text(first.read_text())
+    assert ended("run", first)[0] == 0
+    for name, option in (("run", "--json"), ("check", "--connect")):
+        done = subprocess.run(command(name, second, option), capture_output=True, text=True, check=False, timeout=240)
+        assert done.returncode != 0
+        assert "this place belongs to the pipeline to-sql" in " ".join((done.stdout + done.stderr).split())
+    assert ended("run", second, "--take-over")[0] == 0
+    assert ended("run", first)[0] == 2
+
+
 @pytest.mark.timeout(600)
 def test_a_run_that_is_killed_at_any_statement_and_repeated_leaves_each_row_once(
     tmp_path: Path, sampled: Running, database: str
