@@ -155,6 +155,11 @@ class _Verification:
         """The series that are not the same in a sink."""
         return [each for each in self.results if not each.same]
 
+    @property
+    def left_out(self) -> Counter[str]:
+        """How many series were not compared, by the reason."""
+        return Counter(each.left_out for each in self.results if each.left_out)
+
     def go(self) -> None:
         """Compare; repair what differs, if that is wanted; then write the receipt."""
         from esmond_etl.cli import receipts
@@ -249,6 +254,7 @@ class _Verification:
             "windows_by_digest": self.by_digest,
             "repaired": self.repaired,
             **({"explained": dict(self.explained)} if self.summaries else {}),
+            "left_out": dict(self.left_out),
             "differing": [facts(each) for each in self.differing],
             "former": {str(each): ", ".join(map(str, intervals)) for each, intervals in self.former.items()},
         }
@@ -266,7 +272,11 @@ class _Verification:
         for reason, number in self.explained.most_common():
             print(show.wrapped(f"{name}: {number:,} summaries differ for a known reason: {reason}", sys.stdout))
         how = f"{self.by_digest:,} windows by digest, " if self.quick else ""
+        for reason, number in self.left_out.most_common():
+            print(show.wrapped(f"{name}: {number:,} series are not compared: {reason}", sys.stdout))
         compared = len({each.series for each in self.results} if self.summaries else {piece.series for piece in self.pieces})
+        looked_at = {each.series for each in self.results if not each.left_out}
+        compared -= len({each.series for each in self.results} - looked_at)
         print(f"{name}: {compared:,} series, {how}{self.equal:,} datapoints the same, {self.interval}: {verdict}")
         if self.former:
             print(

@@ -19,7 +19,7 @@ from esmond_etl.engine.ledger import Ledger
 from esmond_etl.engine.stream import Stream
 from esmond_etl.model.batch import TS, Batch
 from esmond_etl.model.equality import same_value
-from esmond_etl.model.errors import described
+from esmond_etl.model.errors import NotComparableError, described
 from esmond_etl.model.interval import IntervalSet
 from esmond_etl.model.series import Series, SeriesId
 from esmond_etl.plugin.sink import Sink
@@ -51,6 +51,7 @@ class Compared:
     first: list[Difference] = field(default_factory=list)
     rejected: int = 0  #: of the missing ones, datapoints that the ledger knows the sink to have rejected
     error: str = ""  #: why it could not be compared to its end
+    left_out: str = ""  #: why it was not compared: the target cannot say what it holds of it
     moments: set[int] = field(default_factory=set)  #: Unix times of all that differs
     known: frozenset[int] = frozenset()  #: moments of rejected datapoints
     one_a_second: bool = False  #: whether the sink keeps one of equal datapoints in one second
@@ -122,6 +123,8 @@ def _compare(stream: Stream, sink: Sink, piece: Piece, result: Compared) -> Comp
         for interval in piece.intervals if target is not None else ():
             assert target is not None
             compare(map(sink.shows, stream.read(piece.series, interval)), sink.read(target, interval), result)
+    except NotComparableError as error:
+        result.left_out = error.reason
     except Exception as error:  # whatever source, transforms and sink raise
         result.error = described(error)
     return result

@@ -40,6 +40,14 @@ class SinkError(EsmondEtlError):
     """A sink could not take what it was given."""
 
 
+class NotComparableError(SinkError):
+    """A target takes a series and cannot say what it holds of it: `verify` leaves the series out, and says why."""
+
+    def __init__(self, series: object, reason: str) -> None:
+        super().__init__(f"{series}: {reason}")
+        self.reason = reason  #: true of all such series
+
+
 class StoppedError(EsmondEtlError):
     """The run was told to stop while this was under way."""
 

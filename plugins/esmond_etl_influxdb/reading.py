@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from esmond_etl import TS, Batch, Interval, Series, SinkError, Summary, json_column, number_column, ts_column
+from esmond_etl import TS, Batch, Interval, NotComparableError, Series, Summary, json_column, number_column, ts_column
 from esmond_etl_influxdb import fields, flux, influxql
 from esmond_etl_influxdb.server import Server
 from esmond_etl_influxdb.values import FIELDS, TEXTS
@@ -64,7 +64,9 @@ def _held(server: Server, measurement: str, series: Series) -> Callable[[Interva
     if not server.is_victoria_metrics:
         return lambda interval: flux.rows(server, measurement, series, interval)
     if series.data_type == "json" and series.event_type != "packet-trace":
-        raise SinkError(f"{series}: {server.url} is VictoriaMetrics, which keeps numbers alone: the text cannot be read back")
+        raise NotComparableError(
+            series, f"{server.url} is VictoriaMetrics, which keeps numbers alone: the text cannot be read back"
+        )
     return lambda interval: _rounded(_exported(server, measurement, series, interval))
 
 

@@ -295,6 +295,27 @@ def test_the_pipeline_that_is_shipped_runs_and_is_verified(victoria: str, archiv
     assert "2 series, 12,000 datapoints the same" in outcome(environment, "verify", shipped)
 
 
+def test_what_victoria_metrics_cannot_say_is_left_out_and_said_once(victoria: str, archive: Any, tmp_path: Path) -> None:
+    fill(archive)
+    day = 1378000000 // 86400 * 86400
+    types = [{"event-type": "failures"}, {"event-type": "pscheduler-run-href"}, {"event-type": "packet-rtt"}]
+    for host in ("192.0.2.7", "192.0.2.8"):
+        entry = {"subject-type": "point-to-point", "source": host, "destination": "192.0.2.9", "measurement-agent": host}
+        points = {"failures": [[day, {"error": "no"}]], "pscheduler-run-href": [[day, {"href": "x"}]], "packet-rtt": [[day, 5]]}
+        record = {"metadata": {**entry, "tool-name": "t", "event-types": types}, "datapoints": points}
+        esmond_etl_archive.load(archive.archive, [record])
+    file = tmp_path / "p.toml"
+    file.write_text(PIPELINE.format(source=archive.url, sink=victoria) + f'prefix = "x{uuid4().hex}_"\n')
+    environment = {**os.environ, "ESMOND_ETL_LEDGER": str(tmp_path)}
+    outcome(environment, "run", file)
+    said = " ".join(outcome(environment, "verify", file).split())
+    assert f"4 series are not compared: {victoria} is VictoriaMetrics, which keeps numbers alone" in said
+    assert "4 series, 12,002 datapoints the same" in said
+    assert "all the same" in said
+    facts = json.loads(outcome(environment, "verify", file, "--json"))
+    assert (list(facts["left_out"].values()), facts["differing"]) == ([4], [])
+
+
 def test_all_that_was_measured_in_2013_is_there(influxdb: str, archive: Any, esnet: Path, tmp_path: Path) -> None:
     loaded = esmond_etl_archive.load(archive.archive, esmond_etl_archive.records(esnet))
     file = tmp_path / "to-influxdb.toml"
