@@ -31,7 +31,7 @@ TESTS: Final = {
 }
 
 #: A test that runs longer than this has noticed the change, s.
-TIMEOUT: Final = 120
+TIMEOUT: Final = 60
 
 
 def main(arguments: list[str] | None = None) -> int:
