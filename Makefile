@@ -28,4 +28,8 @@ lint: setup  ## format, lint, types, and which room may import which
 docs: setup  ## build the documentation into site/
 	$(BIN)/sphinx-build -W --keep-going -q docs site
 
-.PHONY: help setup test fast lint docs
+mutants: setup  ## change the code a little, many times, and list the changes that no test notices: takes an hour
+	$(BIN)/pip install -q cosmic-ray
+	$(BIN)/python -m tests.mutants --sample 50
+
+.PHONY: help setup test fast lint docs mutants
