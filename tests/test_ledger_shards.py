@@ -129,3 +129,20 @@ def test_forgetting_all_forgets_failures_and_forgetting_some_does_not(ledger: Le
     assert list(ledger.failures()) == [OTHER]
     ledger.forget()
     assert ledger.failures() == {}
+
+
+def test_reading_a_ledger_that_is_not_there_makes_no_file(ledger: Ledger, tmp_path: Path) -> None:
+    with closing(Ledger.to_read(tmp_path / "none.ledger")) as empty:
+        assert dict(empty.all_done()) == {}
+    assert not (tmp_path / "none.ledger").exists()
+    with closing(Ledger.to_read(ledger.path)) as known:
+        assert known.done("k") == {("throughput", "base"): ((0, 50),)}
+
+
+def test_the_last_run_is_the_newest(ledger: Ledger) -> None:
+    assert ledger.last_run() is None
+    for started in (10, 30, 20):
+        ledger.add_run(started, {"read": started})
+    newest = ledger.last_run()
+    assert newest is not None
+    assert (newest["started"], newest["read"], len(ledger.runs())) == (30, 30, 3)
