@@ -212,7 +212,7 @@ def test_a_strangers_plugin_appears_in_plugins(good: Environment) -> None:
         "acme-clock  Counts the hours of each day. [acme-good 1.2]",
         "acme-odd          Keep odd numbers alone. [acme-good 1.2]",
         "acme-count  Count the datapoints in a file. [acme-good 1.2]",
-        "acme     Say hello from acme. [acme-good 1.2]",
+        "acme       Say hello from acme. [acme-good 1.2]",
     ):
         assert f"  {line}\n" in out
 
@@ -270,7 +270,7 @@ def test_a_pipeline_of_a_strangers_stages_runs(good: Environment, pipeline: Path
 
 def test_a_strangers_command_is_a_command(good: Environment) -> None:
     assert ended(good.esmond_etl("acme")) == (0, "hello from acme\n", "")
-    assert "  acme     Say hello from acme.\n" in good.esmond_etl("--help").stdout
+    assert "  acme       Say hello from acme.\n" in good.esmond_etl("--help").stdout
 
 
 REASONS = [
@@ -364,6 +364,7 @@ def test_our_own_plugins_are_found_by_entry_point_and_have_no_problems() -> None
         "archive",
         "esmond",
         "dask",
+        "grafana",
         "influxdb",
         "opensearch",
         "parquet",

@@ -18,7 +18,7 @@ def dashboard(kind: str, bucket: str, prefix: str) -> None:
     influxdb         measurements in InfluxDB 2 (Flux)
     influxdb1        measurements in InfluxDB 1 (InfluxQL)
     victoriametrics  measurements in VictoriaMetrics (PromQL)
-    metrics          the health of the pipelines: the metrics of `esmond-etl run --metrics-port`
+    metrics          the pipelines: what `run --metrics-port` serves
 
     \b
     esmond-etl dashboard influxdb > perfsonar.json
