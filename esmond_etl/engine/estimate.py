@@ -51,7 +51,7 @@ class Estimate:
 
 
 def estimate(stream: Stream, groups: Sequence[plan.Todo], again: bool) -> Estimate:
-    """What a run over `groups` will take; with `again`, it reads from the beginning of the time, whatever is there.
+    """What a run over `groups` will take. With `again`, the run reads from the beginning, whether there are datapoints or not.
 
     Raises what the source raises if the sample cannot be read.
     """

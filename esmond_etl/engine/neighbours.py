@@ -1,4 +1,4 @@
-"""Pipelines with a ledger in the same folder that deliver to a target which keeps no notes of its owners, such as InfluxDB."""
+"""Pipelines whose ledgers are in one folder, and that deliver to one target which keeps no notes of its owners (InfluxDB)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the dashboards show, whatever database it is in."""
+"""What the dashboards show. It is the same for every database."""
 
 from __future__ import annotations
 
