@@ -49,7 +49,7 @@ def _summed(facts: dict[str, Any], total: dict[str, int]) -> str:
     requests = total["requests"] + facts["list_requests"]
     return (
         f"{start}about {total['datapoints']:,} datapoints in about {requests:,} requests to the source\n"
-        f"({facts['list_requests']:,} for the list; told from a sample of {facts['sample_reads']:,} reads)"
+        f"({facts['list_requests']:,} of them for the list; estimated from a sample of {facts['sample_reads']:,} reads)"
     )
 
 

@@ -53,7 +53,7 @@ class Forecast:
     refused: Counter[Refusal] = field(default_factory=Counter)  #: in series
     lost: Counter[Refusal] = field(default_factory=Counter)  #: the datapoints of these, if they were counted
     listing: int = 0  #: requests for the list
-    sample: int = 0  #: reads that an estimate took; 0: there is none
+    sample: int = 0  #: how many reads the estimate took; 0 without an estimate
 
 
 def forecast(

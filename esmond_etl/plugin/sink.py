@@ -90,7 +90,7 @@ class Features:
     one_a_second: bool = False  #: of equal datapoints of a series in one second, the target keeps one
     summarizes: bool = False  #: the target makes summaries of what it is given, and `read` returns them, too
     together: int = 0  #: s; what the target holds of many series in so much time is read as fast as one of them; 0: it is not
-    overwrites: bool = False  #: another pipeline may overwrite the same series there, and the target keeps no note of its owners
+    overwrites: bool = False  #: another pipeline can overwrite the same series there, and the target cannot tell whose they are
     prints: bool = False  #: datapoints go to standard output, so nothing else may
 
 

@@ -1,4 +1,4 @@
-"""The tree of files: whole commits, whatever is left behind by processes that were killed."""
+"""The tree of files: a commit is done as a whole, even if the process that began it was killed."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ Serve = Callable[[Callable[[Any], Any]], Any]
 
 @contextmanager
 def running(command: list[str], ready: str, log: Path) -> Iterator[None]:
-    """A server of its own, from the moment it answers until the context ends."""
+    """Run a server while the context lasts; it has answered once when the context begins."""
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
     try:
