@@ -95,8 +95,8 @@ def test_mistakes_are_placed_in_the_file_in_which_they_stand() -> None:
     [
         (None, "p.toml:1:12: include: 'site.toml' cannot be read: No such file or directory"),
         ("a = \n", "site.toml:1:5: not TOML: invalid value"),
-        ('name = "x"\n', "site.toml:1:1: name: belongs into the pipeline file, not into one that is included"),
-        ('include = ["p.toml"]\n', "site.toml:1:1: include: belongs into the pipeline file, not into one that is included"),
+        ('name = "x"\n', "site.toml:1:1: name: belongs in the pipeline file, not in one that is included"),
+        ('include = ["p.toml"]\n', "site.toml:1:1: include: belongs in the pipeline file, not in one that is included"),
     ],
 )
 def test_what_cannot_be_included_is_named(included: str | None, message: str) -> None:

@@ -59,7 +59,7 @@ class Texts:
     def _check(self, file: str, part: dict[str, Any]) -> None:
         for name in _OWN:
             if name in part:
-                self._wrong(file, (name,), "belongs into the pipeline file, not into one that is included")
+                self._wrong(file, (name,), "belongs in the pipeline file, not in one that is included")
 
     def _wrong(self, file: str, path: toml.Path, what: str, hint: str = "") -> None:
         self.problems.append(Problem(file, self._located(file, path), where(path), what, hint))
