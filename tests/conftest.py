@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,6 +22,32 @@ from hypothesis import settings
 
 settings.register_profile("whatever the machine is doing", deadline=None)
 settings.load_profile("whatever the machine is doing")
+
+
+#: A folder where the worker processes of this run write down where they were when they died.
+CRASHES = "ESMOND_ETL_CRASHES"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure() -> None:
+    """A worker process that dies says where its threads were in a file: on standard error it is lost among the dots."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:
+        faulthandler.enable(Path(os.environ[CRASHES], worker).open("w"))  # noqa: SIM115 - it stays open as long as the process lives
+    else:
+        os.environ[CRASHES] = tempfile.mkdtemp(prefix="esmond-etl-crashes-")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show where the worker processes that died were."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    for file in sorted(Path(os.environ[CRASHES]).iterdir()):
+        if text := file.read_text():
+            terminalreporter.section(f"{file.name} died")
+            terminalreporter.write_line(text)
+        file.unlink()
+    Path(os.environ[CRASHES]).rmdir()
 
 
 @pytest.hookimpl(wrapper=True)
