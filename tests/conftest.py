@@ -33,7 +33,7 @@ def pytest_configure() -> None:
     """A worker process that dies says where its threads were in a file: on standard error it is lost among the dots."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker:
-        faulthandler.enable(Path(os.environ[CRASHES], worker).open("w"))  # noqa: SIM115 - it stays open as long as the process lives
+        faulthandler.enable(os.open(Path(os.environ[CRASHES], worker), os.O_WRONLY | os.O_CREAT))
     else:
         os.environ[CRASHES] = tempfile.mkdtemp(prefix="esmond-etl-crashes-")
 

@@ -77,10 +77,9 @@ def test_a_table_has_the_columns_of_the_parquet_sink(filled: Any) -> None:
 
 
 def test_the_parquet_sink_writes_the_same_columns() -> None:
-    from esmond_etl_parquet.columns import SCHEMAS
-    from esmond_etl_parquet.typed import TYPES
-
     from esmond_etl.client.table import SUBJECT
+    from esmond_etl.tables.columns import SCHEMAS
+    from esmond_etl.tables.typed import TYPES
 
     for kind, schema in SCHEMAS.items():
         beside = [kind] if kind in TYPES else []  # what is opened beside `val`

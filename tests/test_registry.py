@@ -387,8 +387,9 @@ def test_built_in_plugins_import_the_public_face_and_never_each_other() -> None:
     assert wrong == []
 
 
-#: What a plugin may import beside itself: the public face, the client library, aids for tests, and the printing of commands.
-PUBLIC = re.compile(r"(?!esmond_etl[._]).*|esmond_etl\.(client|testing)(\..*)?|esmond_etl\.cli(\.show)?")
+#: What a plugin may import beside itself: the public face, the client library, the columns of tables, aids for tests, and the printing
+#: of commands.
+PUBLIC = re.compile(r"(?!esmond_etl[._]).*|esmond_etl\.(client|tables|testing)(\..*)?|esmond_etl\.cli(\.show)?")
 
 
 def imported(file: Path) -> list[str]:

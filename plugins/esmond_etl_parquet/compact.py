@@ -11,10 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esmond_etl import Interval
-from esmond_etl_parquet import columns, files
-from esmond_etl_parquet.columns import GROUP_ROWS, Kind
+from esmond_etl.tables import columns
+from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.rows import GROUP_BYTES, GROUP_ROWS
+from esmond_etl_parquet import encoding, files
 from esmond_etl_parquet.files import DAY, Part, Shelf
-from esmond_etl_parquet.partitions import GROUP_BYTES
 from esmond_etl_parquet.tree import Change, Tree, sync_all
 
 #: Files of one event type, summary and day that are left alone.
@@ -105,7 +106,7 @@ def _merge(tree: Tree, chosen: list[_Mergeable]) -> str:
     """A durable local file with the rows of all."""
     target = tree.scratch()
     kind = chosen[0].kind
-    with columns.writer(target, kind) as writer:
+    with encoding.writer(target, kind) as writer:
         for table in _gathered(_batches(tree, chosen)):
             writer.write_table(table.cast(columns.SCHEMAS[kind]), row_group_size=GROUP_ROWS)
         writer.add_key_value_metadata(files.footer(frozenset().union(*(each.keys for each in chosen))))
@@ -116,7 +117,7 @@ def _merge(tree: Tree, chosen: list[_Mergeable]) -> str:
 def _batches(tree: Tree, chosen: list[_Mergeable]) -> Iterator[pa.RecordBatch]:
     for each in chosen:
         with tree.input(each.part.path) as stream, pq.ParquetFile(stream) as file:
-            yield from (columns.restored(batch, each.kind) for batch in file.iter_batches(GROUP_ROWS // 8, use_threads=False))
+            yield from (encoding.restored(batch, each.kind) for batch in file.iter_batches(GROUP_ROWS // 8, use_threads=False))
 
 
 def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

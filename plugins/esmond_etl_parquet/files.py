@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esmond_etl import TS, Batch, Interval, Series, SinkError, Summary, text_column, ts_bounds
-from esmond_etl_parquet import columns
-from esmond_etl_parquet.columns import Kind
+from esmond_etl.tables import columns
+from esmond_etl.tables.columns import Kind
+from esmond_etl_parquet import encoding
 from esmond_etl_parquet.tree import Tree
 
 DAY: Final = 86400
@@ -227,9 +228,9 @@ def take_out(tree: Tree, part: Part, keys: Collection[str], interval: Interval, 
         probe = file.iter_batches(columns=["ts", "metadata_key"], use_threads=False)
         dropped = sum(pc.sum(_rows(batch, unwanted, interval)).as_py() or 0 for batch in probe)
         if 0 < dropped < rows:
-            with columns.writer(target, kind) as writer:
+            with encoding.writer(target, kind) as writer:
                 for batch in file.iter_batches(use_threads=False):
                     left = batch.filter(pc.invert(_rows(batch, unwanted, interval)))
-                    writer.write_batch(columns.restored(left, kind))
+                    writer.write_batch(encoding.restored(left, kind))
                 writer.add_key_value_metadata(footer(listed) if listed is not None else {})
         return Left(dropped, rows - dropped)

@@ -14,10 +14,13 @@ from typing import IO, Final
 import pyarrow as pa
 
 from esmond_etl import Batch, Interval, Load, Receipt, Reject, Series, SinkError, Task
-from esmond_etl_parquet import catalog, columns, files
-from esmond_etl_parquet.columns import GROUP_ROWS, VAL, Kind
+from esmond_etl.tables import columns
+from esmond_etl.tables.catalog import Seen
+from esmond_etl.tables.columns import VAL, Kind
+from esmond_etl.tables.rows import GROUP_BYTES, GROUP_ROWS, Subjects
+from esmond_etl_parquet import catalog, files
 from esmond_etl_parquet.files import DAY, Part, Shelf
-from esmond_etl_parquet.partitions import GROUP_BYTES, Partition, Subjects
+from esmond_etl_parquet.partitions import Partition
 from esmond_etl_parquet.tree import Change, Tree, sentence, spoken, sync_all
 
 #: Bytes of rows that wait in memory, at most, for all partitions of a load.
@@ -152,7 +155,7 @@ class ParquetLoad(Load):
 
     def commit(self) -> Receipt:
         """Put the files into place; returns once they are durable there. Raises SinkError if that fails."""
-        seen = {series: catalog.Seen(lane.rows, lane.first, lane.last) for series, lane in self._by_series.items()}
+        seen = {series: Seen(lane.rows, lane.first, lane.last) for series, lane in self._by_series.items()}
         unended = seen.keys() - self._ended
         if unended:
             raise SinkError(f"{min(map(str, unended))} was written to, but has not ended: it may lack datapoints")

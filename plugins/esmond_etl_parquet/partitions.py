@@ -5,82 +5,15 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
-from typing import IO, Final, NamedTuple
+from typing import IO, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from esmond_etl import NUMBER, TS, Metadata
-from esmond_etl_parquet import columns, files, typed
-from esmond_etl_parquet.columns import GROUP_ROWS, VAL, Kind
-
-#: Bytes that fill a row group.
-GROUP_BYTES: Final = 8 << 20
-
-
-@dataclass
-class Subjects:
-    """What is said of every datapoint of a series, each by a small number; for all partitions of a load."""
-
-    values: list[tuple[str | None, ...]] = field(default_factory=list)
-    metadata: list[Metadata] = field(default_factory=list)
-    numbers: dict[tuple[str | None, ...], int] = field(default_factory=dict)  #: by values
-
-    def number(self, metadata: Metadata) -> int:
-        """The number of the subject that `metadata` describes: a transform may describe some series of a key otherwise."""
-        values = columns.subject_values(metadata)
-        if values not in self.numbers:
-            self.numbers[values] = len(self.values)
-            self.values.append(values)
-            self.metadata.append(metadata)
-        return self.numbers[values]
-
-
-@dataclass
-class Rows:
-    """Runs of rows, each of one subject."""
-
-    subjects: array[int] = field(default_factory=lambda: array("i"))  #: of each run, its number
-    lengths: array[int] = field(default_factory=lambda: array("i"))  #: of each run, its rows
-    ts: list[pa.Array] = field(default_factory=list)
-    val: list[pa.Array] = field(default_factory=list)
-    count: int = 0
-    bytes: int = 0
-
-    def add(self, subject: int, ts: pa.Array, val: pa.Array) -> int:
-        """Add a run; returns its bytes."""
-        size = len(ts) * 16 if val.type == NUMBER else len(ts) * 8 + int(val.nbytes)
-        self.subjects.append(subject)
-        self.lengths.append(len(ts))
-        self.ts.append(ts)
-        self.val.append(val)
-        self.count += len(ts)
-        self.bytes += size
-        return size
-
-    def has_room(self, count: int, size: int) -> bool:
-        """Whether that many more rows, of so many bytes, go into the same row group."""
-        return self.count + count <= GROUP_ROWS and self.bytes + size <= GROUP_BYTES
-
-    def extend(self, other: Rows) -> None:
-        """Add the runs of `other`."""
-        self.subjects.extend(other.subjects)
-        self.lengths.extend(other.lengths)
-        self.ts.extend(other.ts)
-        self.val.extend(other.val)
-        self.count += other.count
-        self.bytes += other.bytes
-
-    def sorted(self) -> Rows:
-        """The same with the runs of a subject one after the other: they compress better."""
-        order = sorted(range(len(self.subjects)), key=self.subjects.__getitem__)
-        result = Rows(count=self.count, bytes=self.bytes)
-        for run in order:
-            result.subjects.append(self.subjects[run])
-            result.lengths.append(self.lengths[run])
-            result.ts.append(self.ts[run])
-            result.val.append(self.val[run])
-        return result
+from esmond_etl import TS
+from esmond_etl.tables.columns import VAL, Kind
+from esmond_etl.tables.rows import GROUP_ROWS, Rows, Subjects
+from esmond_etl_parquet import encoding, files
 
 
 class Block(NamedTuple):
@@ -129,19 +62,8 @@ class Partition:
     def _write(self, rows: Rows, subjects: Subjects) -> None:
         if not rows.count:
             return
-        self.writer = self.writer or columns.writer(self.path, self.kind)
-        present = sorted(set(rows.subjects))
-        places = {number: place for place, number in enumerate(present)}
-        runs = array("i")
-        for number, length in zip(rows.subjects, rows.lengths, strict=True):
-            runs.extend(array("i", (places[number],)) * length)
-        of_row = pa.Array.from_buffers(pa.int32(), len(runs), [None, pa.py_buffer(runs)])
-        said = columns.subject_columns([subjects.values[number] for number in present], of_row)
-        # large values are not copied together; small ones are written faster so
-        val = pa.chunked_array(rows.val) if self.kind in ("map", "json") else pa.concat_arrays(rows.val)
-        widths = [typed.width(subjects.metadata[number], self.event_type) for number in present] if self.kind == "delays" else []
-        arrays = [pa.concat_arrays(rows.ts), val, *columns.beside(self.kind, val, widths, of_row), *said]
-        self.writer.write_table(pa.Table.from_arrays(arrays, schema=columns.SCHEMAS[self.kind]), GROUP_ROWS)
+        self.writer = self.writer or encoding.writer(self.path, self.kind)
+        self.writer.write_table(rows.table(subjects, self.kind, self.event_type), GROUP_ROWS)
 
     def finish(self, subjects: Subjects, keys: Collection[str], spill: IO[bytes] | None) -> bool:
         """Write all that is left and close the file; False if there were no rows, and is no file."""

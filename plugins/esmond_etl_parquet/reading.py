@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esmond_etl import TS, Batch, EsmondEtlError, Interval, Series, ts_bounds
+from esmond_etl.tables.columns import readable
 from esmond_etl_parquet import files
-from esmond_etl_parquet.columns import readable
 from esmond_etl_parquet.files import DAY, Shelf
 from esmond_etl_parquet.recent import Recent
 from esmond_etl_parquet.tree import Tree, spoken

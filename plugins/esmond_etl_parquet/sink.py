@@ -11,8 +11,9 @@ from typing import ClassVar, Literal
 from pydantic import Field, PrivateAttr
 
 from esmond_etl import Batch, Context, Features, Interval, Load, OwnedSink, Series, SinkError, Task
-from esmond_etl_parquet import columns, files, owners, reading
-from esmond_etl_parquet.columns import Kind
+from esmond_etl.tables import columns
+from esmond_etl.tables.columns import Kind
+from esmond_etl_parquet import files, owners, reading
 from esmond_etl_parquet.files import Shelf
 from esmond_etl_parquet.load import ParquetLoad
 from esmond_etl_parquet.recent import Recent

@@ -27,6 +27,7 @@ TESTS: Final = {
     "esmond_etl/engine/stream.py": "delivery plugins/transforms sinks_apart estimate",
     "esmond_etl/client/wire.py": "wire client_table client_faults reading",
     "plugins/esmond_etl_parquet/partitions.py": "plugins/parquet_partitions plugins/parquet plugins/parquet_replace",
+    "esmond_etl/tables/rows.py": "plugins/parquet_partitions plugins/parquet plugins/parquet_replace",
     "plugins/esmond_etl_parquet/tree.py": "plugins/parquet_tree plugins/parquet plugins/parquet_replace",
 }
 

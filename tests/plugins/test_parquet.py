@@ -14,15 +14,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from esmond_etl_parquet import histograms
 from esmond_etl_parquet.sink import ParquetSink
 from esmond_etl_parquet.source import ParquetSource
-from esmond_etl_parquet.typed import TYPES
 from hypothesis import given
 from hypothesis import strategies as st
 
 from esmond_etl import JSON_TEXT, Batch, Context, Interval, Series, SinkError, SourceError, Task
 from esmond_etl.model.batch import json_column, number_column, ts_column
+from esmond_etl.tables import histograms
+from esmond_etl.tables.typed import TYPES
 from esmond_etl.testing import DAY, START, deliver, points_of, series
 
 ONE_DAY = Interval(START, START + DAY)

@@ -8,12 +8,12 @@ from typing import Any
 
 import duckdb
 import pytest
-from esmond_etl_parquet import catalog
-from esmond_etl_parquet.columns import SUBJECT
 from esmond_etl_parquet.sink import ParquetSink
-from esmond_etl_parquet.typed import TYPES
 
 from esmond_etl import Context, Interval, Series
+from esmond_etl.tables import catalog
+from esmond_etl.tables.columns import SUBJECT
+from esmond_etl.tables.typed import TYPES
 from esmond_etl.testing import DAY, START, deliver, series
 
 TEXT = (Path(__file__).parents[2] / "docs" / "parquet.md").read_text(encoding="utf-8")

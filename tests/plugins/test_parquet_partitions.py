@@ -10,12 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from esmond_etl_parquet import partitions
-from esmond_etl_parquet.partitions import Partition, Rows, Subjects
+from esmond_etl_parquet.partitions import Partition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esmond_etl import NUMBER, TS, Metadata
+from esmond_etl.tables import rows as tables_rows
+from esmond_etl.tables.rows import Rows, Subjects
 
 #: What is done with a partition: a run of so many rows of a subject is added, or the rows in memory are put by or written.
 steps = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)) | st.sampled_from(["put by", "write"]), max_size=12)
@@ -84,8 +85,8 @@ def test_the_size_of_a_run_is_that_of_its_columns() -> None:
 def test_a_row_group_has_room_for_so_many_rows_and_bytes(
     monkeypatch: pytest.MonkeyPatch, rows: int, size: int, more: int, bytes_more: int, fits: bool
 ) -> None:
-    monkeypatch.setattr(partitions, "GROUP_ROWS", 10)
-    monkeypatch.setattr(partitions, "GROUP_BYTES", 100)
+    monkeypatch.setattr(tables_rows, "GROUP_ROWS", 10)
+    monkeypatch.setattr(tables_rows, "GROUP_BYTES", 100)
     assert Rows(count=rows, bytes=size).has_room(more, bytes_more) is fits
 
 
@@ -93,7 +94,7 @@ def test_a_row_group_has_room_for_so_many_rows_and_bytes(
 def test_what_was_put_by_is_gathered_into_as_few_row_groups_as_it_fills(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, blocks: list[int], expected: list[int]
 ) -> None:
-    monkeypatch.setattr(partitions, "GROUP_ROWS", 10)
+    monkeypatch.setattr(tables_rows, "GROUP_ROWS", 10)
     subjects = Subjects()
     partition = Partition("number", "throughput", str(tmp_path / "x.parquet"))
     with TemporaryFile() as spill:

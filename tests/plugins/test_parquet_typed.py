@@ -16,7 +16,6 @@ import msgspec
 import polars
 import pyarrow.parquet as pq
 import pytest
-from esmond_etl_parquet import typed
 from esmond_etl_parquet.compact import compact
 from esmond_etl_parquet.sink import ParquetSink
 from esmond_etl_parquet.tree import Tree
@@ -25,6 +24,7 @@ from hypothesis import strategies as st
 
 from esmond_etl import Batch, Context, Interval, Series, Task
 from esmond_etl.model.batch import json_column, ts_column
+from esmond_etl.tables import typed
 from esmond_etl.testing import DAY, START, deliver, points_of, series
 
 ONE_DAY = Interval(START, START + DAY)

@@ -18,7 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from esmond_etl import Metadata, Series, histograms, json_column, number_column
+from esmond_etl.model import histograms
+from esmond_etl.model.batch import json_column, number_column
+from esmond_etl.model.series import Metadata, Series
 
 #: Which columns there are; the name is also that of the column.
 Typed = Literal["delays", "hops", "traces", "intervals", "streams"]
@@ -32,7 +34,7 @@ _DELAY: Final = pa.struct([("bucket_ms", pa.float64()), ("count", pa.int64())])
 
 _INTERVAL: Final = pa.struct([("start", pa.float64()), ("duration", pa.float64()), ("val", pa.float64())])
 
-_HOP: Final = pa.struct(
+HOP: Final = pa.struct(
     [
         ("ttl", pa.int64()),
         ("query", pa.int64()),
@@ -50,7 +52,7 @@ _HOP: Final = pa.struct(
 #: What a hop is in an archive: the same, but for what it calls by other names.
 _HOP_JSON: Final = pa.struct(
     [
-        *(field for field in _HOP if field.name not in ("as_number", "as_owner", "error_message")),
+        *(field for field in HOP if field.name not in ("as_number", "as_owner", "error_message")),
         ("as", pa.struct([("number", pa.int64()), ("owner", pa.string())])),
         ("error-message", pa.string()),
         ("error_message", pa.string()),
@@ -59,8 +61,8 @@ _HOP_JSON: Final = pa.struct(
 
 TYPES: Final[dict[Typed, pa.DataType]] = {
     "delays": _list(_DELAY),
-    "hops": _list(_HOP),
-    "traces": _list(_list(_HOP)),
+    "hops": _list(HOP),
+    "traces": _list(_list(HOP)),
     "intervals": _list(_INTERVAL),
     "streams": _list(_list(_INTERVAL)),
 }
@@ -71,26 +73,6 @@ LISTS: Final[dict[Typed, pa.DataType]] = {
     "traces": _list(_list(_HOP_JSON)),
     "intervals": TYPES["intervals"],
     "streams": TYPES["streams"],
-}
-
-_NUMBERS: Final = "DELTA_BINARY_PACKED"
-
-#: How the columns of these columns are kept in a file.
-ENCODINGS: Final[dict[Typed, dict[str, str]]] = {
-    "delays": {"delays.list.element.count": _NUMBERS},
-    "hops": {},
-    "traces": {},
-    "intervals": {},
-    "streams": {},
-}
-
-#: Those of them that repeat so often that a dictionary pays.
-DICTIONARIES: Final[dict[Typed, list[str]]] = {
-    "delays": ["delays.list.element.bucket_ms"],
-    "hops": [f"hops.list.element.{field.name}" for field in _HOP if field.name not in ("rtt", "success")],
-    "traces": [f"traces.list.element.list.element.{field.name}" for field in _HOP if field.name not in ("rtt", "success")],
-    "intervals": ["intervals.list.element.duration"],
-    "streams": ["streams.list.element.list.element.duration"],
 }
 
 
@@ -193,7 +175,7 @@ def _read(kind: Typed, texts: pa.Array) -> pa.Array:
 
 
 def _renamed(found: pa.Array, wanted: pa.DataType) -> pa.Array:
-    """Hops as `_HOP` has them, out of lists of any depth."""
+    """Hops as `HOP` has them, out of lists of any depth."""
     if pa.types.is_list(wanted):
         inner = _renamed(found.values, wanted.value_type)
         return pa.ListArray.from_arrays(found.offsets, inner, type=wanted, mask=_mask(found.is_null()))

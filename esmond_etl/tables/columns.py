@@ -5,25 +5,22 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from typing import Any, Final, Literal, get_args
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from esmond_etl import JSON_TEXT, NUMBER, TS, Batch, Metadata, Reject, Series, json_column, number_column, text_column
-from esmond_etl_parquet import histograms, typed
-from esmond_etl_parquet.typed import Typed
-
-#: Rows that fill a row group.
-GROUP_ROWS: Final = 65536
+from esmond_etl.model.batch import JSON_TEXT, NUMBER, TS, Batch, json_column, number_column, text_column
+from esmond_etl.model.series import Metadata, Series
+from esmond_etl.plugin.sink import Reject
+from esmond_etl.tables import histograms, typed
+from esmond_etl.tables.typed import Typed
 
 #: What a file is made for: numbers, histograms that can be queried, JSON text; or one of these with a typed column beside it.
 Kind = Literal["number", "map", "json"] | Typed
 
-_TYPED: Final[tuple[Typed, ...]] = get_args(Typed)
+TYPED: Final[tuple[Typed, ...]] = get_args(Typed)
 
 VAL: Final[dict[Kind, pa.DataType]] = {
     "number": NUMBER,
@@ -62,7 +59,7 @@ _TEXT: Final = pa.dictionary(pa.int32(), pa.string())
 
 
 def _schema(kind: Kind) -> pa.Schema:
-    beside = [(kind, typed.TYPES[kind])] if kind in _TYPED else []
+    beside = [(kind, typed.TYPES[kind])] if kind in TYPED else []
     fields = [("ts", TS), ("val", VAL[kind]), *beside, *((name, _TEXT) for name in SUBJECT)]
     return pa.schema([pa.field(name, type_, name not in _ALWAYS) for name, type_ in fields])
 
@@ -70,50 +67,10 @@ def _schema(kind: Kind) -> pa.Schema:
 SCHEMAS: Final[dict[Kind, pa.Schema]] = {kind: _schema(kind) for kind in VAL}
 
 
-def _encodings(kind: Kind) -> dict[str, str]:
-    is_map = pa.types.is_map(VAL[kind])
-    val = dict.fromkeys(("val.key_value.key", "val.key_value.value") if is_map else ("val",), "PLAIN")
-    return {"ts": "DELTA_BINARY_PACKED", **val, **(typed.ENCODINGS[kind] if kind in _TYPED else {})}
-
-
-_ENCODINGS: Final[dict[Kind, dict[str, str]]] = {kind: _encodings(kind) for kind in VAL}
-
-_DICTIONARIES: Final[dict[Kind, list[str]]] = {
-    kind: [*SUBJECT, *(typed.DICTIONARIES[kind] if kind in _TYPED else [])] for kind in VAL
-}
-
-#: A page a column and row group: the smaller ones that newer versions of Arrow make cost a fifth of the writing.
-_PAGES: Final[dict[str, Any]] = (
-    {"max_rows_per_page": GROUP_ROWS} if "max_rows_per_page" in signature(pq.ParquetWriter).parameters else {}
-)
-
-
-def writer(path: str, kind: Kind) -> pq.ParquetWriter:
-    """A writer of a new local file."""
-    return pq.ParquetWriter(
-        path,
-        SCHEMAS[kind],
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=_DICTIONARIES[kind],
-        column_encoding=_ENCODINGS[kind],
-        write_statistics=["ts", "metadata_key"],  # those of the other dictionaries cost as much as the rest of the writing
-        write_batch_size=16384,
-        **_PAGES,
-    )
-
-
-def restored(batch: pa.RecordBatch, kind: Kind) -> pa.RecordBatch:
-    """Rows read from a file, to be written again: a file has milliseconds, for Parquet knows no seconds."""
-    return pa.RecordBatch.from_arrays(
-        [batch.column(name).cast(SCHEMAS[kind].field(name).type) for name in SCHEMAS[kind].names], schema=SCHEMAS[kind]
-    )
-
-
 def kind_of(schema: pa.Schema) -> Kind | None:
     """What a file of that schema is made for; None if it is none of ours."""
     found = schema.field("val").type if "val" in schema.names else None
-    beside = next((kind for kind in _TYPED if kind in schema.names), None)
+    beside = next((kind for kind in TYPED if kind in schema.names), None)
     if beside is not None:
         return beside if VAL[beside] == found else None
     return next((kind for kind, val in VAL.items() if val == found), None)

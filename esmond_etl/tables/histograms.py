@@ -10,7 +10,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.csv as csv
 
-from esmond_etl import Batch
+from esmond_etl.model.batch import Batch
 
 #: What buckets and counts are made of, in the texts that archives send; any other text is opened the slow way.
 _DIGITS: Final = b"0123456789.-+e"

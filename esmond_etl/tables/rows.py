@@ -1,0 +1,98 @@
+"""Rows of many series, gathered before they are written."""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from typing import Final
+
+import pyarrow as pa
+
+from esmond_etl.model.batch import NUMBER
+from esmond_etl.model.series import Metadata
+from esmond_etl.tables import columns, typed
+from esmond_etl.tables.columns import Kind
+
+#: Rows, and bytes, that are written at once: they fill a row group of a Parquet file.
+GROUP_ROWS: Final = 65536
+GROUP_BYTES: Final = 8 << 20
+
+
+@dataclass
+class Subjects:
+    """What is said of every datapoint of a series, each by a small number; for all partitions of a load."""
+
+    values: list[tuple[str | None, ...]] = field(default_factory=list)
+    metadata: list[Metadata] = field(default_factory=list)
+    numbers: dict[tuple[str | None, ...], int] = field(default_factory=dict)  #: by values
+
+    def number(self, metadata: Metadata) -> int:
+        """The number of the subject that `metadata` describes: a transform may describe some series of a key otherwise."""
+        values = columns.subject_values(metadata)
+        if values not in self.numbers:
+            self.numbers[values] = len(self.values)
+            self.values.append(values)
+            self.metadata.append(metadata)
+        return self.numbers[values]
+
+
+@dataclass
+class Rows:
+    """Runs of rows, each of one subject."""
+
+    subjects: array[int] = field(default_factory=lambda: array("i"))  #: of each run, its number
+    lengths: array[int] = field(default_factory=lambda: array("i"))  #: of each run, its rows
+    ts: list[pa.Array] = field(default_factory=list)
+    val: list[pa.Array] = field(default_factory=list)
+    count: int = 0
+    bytes: int = 0
+
+    def add(self, subject: int, ts: pa.Array, val: pa.Array) -> int:
+        """Add a run; returns its bytes."""
+        size = len(ts) * 16 if val.type == NUMBER else len(ts) * 8 + int(val.nbytes)
+        self.subjects.append(subject)
+        self.lengths.append(len(ts))
+        self.ts.append(ts)
+        self.val.append(val)
+        self.count += len(ts)
+        self.bytes += size
+        return size
+
+    def has_room(self, count: int, size: int) -> bool:
+        """Whether that many more rows, of so many bytes, go into the same row group."""
+        return self.count + count <= GROUP_ROWS and self.bytes + size <= GROUP_BYTES
+
+    def extend(self, other: Rows) -> None:
+        """Add the runs of `other`."""
+        self.subjects.extend(other.subjects)
+        self.lengths.extend(other.lengths)
+        self.ts.extend(other.ts)
+        self.val.extend(other.val)
+        self.count += other.count
+        self.bytes += other.bytes
+
+    def sorted(self) -> Rows:
+        """The same with the runs of a subject one after the other: they compress better."""
+        order = sorted(range(len(self.subjects)), key=self.subjects.__getitem__)
+        result = Rows(count=self.count, bytes=self.bytes)
+        for run in order:
+            result.subjects.append(self.subjects[run])
+            result.lengths.append(self.lengths[run])
+            result.ts.append(self.ts[run])
+            result.val.append(self.val[run])
+        return result
+
+    def table(self, subjects: Subjects, kind: Kind, event_type: str) -> pa.Table:
+        """The rows with all their columns; the schema is that of `kind`."""
+        present = sorted(set(self.subjects))
+        places = {number: place for place, number in enumerate(present)}
+        runs = array("i")
+        for number, length in zip(self.subjects, self.lengths, strict=True):
+            runs.extend(array("i", (places[number],)) * length)
+        of_row = pa.Array.from_buffers(pa.int32(), len(runs), [None, pa.py_buffer(runs)])
+        said = columns.subject_columns([subjects.values[number] for number in present], of_row)
+        # large values are not copied together; small ones are written faster so
+        val = pa.chunked_array(self.val) if kind in ("map", "json") else pa.concat_arrays(self.val)
+        widths = [typed.width(subjects.metadata[number], event_type) for number in present] if kind == "delays" else []
+        arrays = [pa.concat_arrays(self.ts), val, *columns.beside(kind, val, widths, of_row), *said]
+        return pa.Table.from_arrays(arrays, schema=columns.SCHEMAS[kind])
