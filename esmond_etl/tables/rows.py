@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import IO, Final, NamedTuple
 
 import pyarrow as pa
 
-from esmond_etl.model.batch import NUMBER
+from esmond_etl.model.batch import NUMBER, TS
 from esmond_etl.model.series import Metadata
 from esmond_etl.tables import columns, typed
-from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.columns import VAL, Kind
 
 #: Rows, and bytes, that are written at once: they fill a row group of a Parquet file.
 GROUP_ROWS: Final = 65536
@@ -96,3 +97,56 @@ class Rows:
         widths = [typed.width(subjects.metadata[number], event_type) for number in present] if kind == "delays" else []
         arrays = [pa.concat_arrays(self.ts), val, *columns.beside(kind, val, widths, of_row), *said]
         return pa.Table.from_arrays(arrays, schema=columns.SCHEMAS[kind])
+
+
+class Block(NamedTuple):
+    """Rows that have been put by in a file."""
+
+    subjects: array[int]
+    lengths: array[int]
+    place: int
+    size: int
+    rows: int
+    bytes: int
+
+
+@dataclass
+class Gathered:
+    """Rows of one event type, in memory or put by in a file."""
+
+    kind: Kind
+    event_type: str
+    rows: Rows = field(default_factory=Rows)
+    blocks: list[Block] = field(default_factory=list)
+
+    def put_by(self, spill: IO[bytes]) -> None:
+        """Move the rows in memory to the end of `spill`."""
+        rows, self.rows = self.rows.sorted(), Rows()
+        batch = pa.RecordBatch.from_arrays([pa.concat_arrays(rows.ts), pa.concat_arrays(rows.val)], ["ts", "val"])
+        rows.ts.clear()
+        rows.val.clear()
+        content = batch.serialize()
+        self.blocks.append(Block(rows.subjects, rows.lengths, spill.tell(), content.size, rows.count, rows.bytes))
+        spill.write(content)
+
+    def _fetch(self, block: Block, spill: IO[bytes]) -> Rows:
+        spill.seek(block.place)
+        schema = pa.schema([("ts", TS), ("val", VAL[self.kind])])
+        batch = pa.ipc.read_record_batch(pa.py_buffer(spill.read(block.size)), schema)
+        return Rows(block.subjects, block.lengths, [batch.column(0)], [batch.column(1)], block.rows, block.bytes)
+
+    def groups(self, spill: IO[bytes] | None) -> Iterator[Rows]:
+        """All rows, in as few tables as fit into memory."""
+        gathered = Rows()
+        for rows in self._parts(spill):
+            if gathered.count and not gathered.has_room(rows.count, rows.bytes):
+                yield gathered
+                gathered = Rows()
+            gathered.extend(rows)
+        if gathered.count:
+            yield gathered
+
+    def _parts(self, spill: IO[bytes] | None) -> Iterator[Rows]:
+        if spill is not None:
+            yield from (self._fetch(block, spill) for block in self.blocks)
+        yield self.rows.sorted()

@@ -35,6 +35,7 @@ class SinkSuite:
 
     event_types: ClassVar[tuple[str, ...]] = tuple(_VALUES)  #: of these four, those that it is tested with
     kills: ClassVar[int] = 8  #: at so many moments of a commit the process is killed
+    forks: ClassVar[bool] = True  #: False for a sink whose library refuses to work in a forked process: then test kills yourself
 
     def sink(self, tmp_path: Path) -> Sink:
         """The sink under test, not open; called again in a test it must lead to the same target."""
@@ -186,6 +187,7 @@ class SinkSuite:
 
     def test_a_kill_between_write_and_commit_harms_nothing(self, tmp_path: Path) -> None:
         self._needs(tmp_path, "repeats")
+        self._needs_forks()
         given = self.given()
         assert self._killed(tmp_path, given, 0) == -signal.SIGKILL
         with self.opened(tmp_path) as sink:
@@ -196,6 +198,7 @@ class SinkSuite:
 
     def test_a_kill_at_any_moment_of_a_commit_harms_nothing(self, tmp_path: Path) -> None:
         self._needs(tmp_path, "repeats")
+        self._needs_forks()
         calls = self._calls(tmp_path, self.given("counted"))
         moments = sorted({1 + round(index * (calls - 1) / (self.kills - 1)) for index in range(self.kills)})
         for moment in moments:
@@ -215,7 +218,9 @@ class SinkSuite:
         for name in promises:
             if not getattr(features, name):
                 skip(f"it is not a sink that {name}")
-        if "repeats" in promises and not hasattr(os, "fork"):
+
+    def _needs_forks(self) -> None:
+        if not self.forks or not hasattr(os, "fork"):
             skip("processes cannot be forked here")
 
     def _killed(self, tmp_path: Path, given: Mapping[Series, Points], moment: int) -> int:

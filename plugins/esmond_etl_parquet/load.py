@@ -124,7 +124,7 @@ class ParquetLoad(Load):
     def _add(self, lane: Lane, kind: Kind, day: int, ts: pa.Array, val: pa.Array) -> None:
         partition = lane.days.partitions.get(day)
         if partition is None:
-            partition = lane.days.partitions[day] = Partition(kind, lane.series.event_type, self.tree.scratch())
+            partition = lane.days.partitions[day] = Partition(kind, lane.series.event_type, path=self.tree.scratch())
         if partition.rows.count + len(ts) > GROUP_ROWS or partition.rows.bytes >= GROUP_BYTES:
             self._relieve(partition)
         self._buffered += partition.rows.add(lane.number, ts, val)

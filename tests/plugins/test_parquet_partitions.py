@@ -32,7 +32,7 @@ def columns(start: int, length: int) -> tuple[pa.Array, pa.Array]:
 def test_every_row_is_in_the_file_once_under_its_series(todo: list[Any]) -> None:
     subjects, expected = Subjects(), defaultdict[str, list[int]](list)
     with TemporaryDirectory() as folder, TemporaryFile() as spill:
-        partition = Partition("number", "throughput", str(Path(folder, "x.parquet")))
+        partition = Partition("number", "throughput", path=str(Path(folder, "x.parquet")))
         for place, step in enumerate(todo):
             if step == "put by" and partition.rows.count:
                 partition.put_by(spill)
@@ -96,7 +96,7 @@ def test_what_was_put_by_is_gathered_into_as_few_row_groups_as_it_fills(
 ) -> None:
     monkeypatch.setattr(tables_rows, "GROUP_ROWS", 10)
     subjects = Subjects()
-    partition = Partition("number", "throughput", str(tmp_path / "x.parquet"))
+    partition = Partition("number", "throughput", path=str(tmp_path / "x.parquet"))
     with TemporaryFile() as spill:
         for length in blocks:
             partition.rows.add(subjects.number(Metadata("k")), *columns(0, length))

@@ -1,0 +1,101 @@
+"""Commits to the tables: deliveries that wait for each other share one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from esmond_etl import Interval, Series
+from esmond_etl.tables import catalog
+from esmond_etl.tables.catalog import NOTHING, Seen
+from esmond_etl_delta.load import Delivery, Shelf, schema
+from esmond_etl_delta.tables import METADATA, Tables, entries, partition_of, quoted, schema_of
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+_METADATA: pa.Schema = schema_of(catalog.SCHEMA)
+
+
+class Commits:
+    """Commits what several threads deliver: while one commit is under way, the deliveries that come wait, and become the next one."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._waiting: list[Delivery] = []
+        self._failed: dict[int, Exception] = {}  # by identity of the delivery
+
+    def deliver(self, delivery: Delivery) -> None:
+        """Returns once `delivery` is durable; raises what went wrong."""
+        with self._lock:
+            self._waiting.append(delivery)
+        with self._turn:
+            with self._lock:
+                together, self._waiting = self._waiting, []
+            try:
+                self._commit(together)
+            except Exception as error:  # whatever happened to one has happened to all
+                self._failed.update({id(each): error for each in together})
+            failed = self._failed.pop(id(delivery), None)
+        if failed:
+            raise failed
+
+    def _commit(self, together: Sequence[Delivery]) -> None:
+        keys = {id(each): each.keys() for each in together}
+        names = sorted({shelf.table for found in keys.values() for shelf in found})
+        about = {"esmond_etl.tasks": " ".join(sorted(each.task.id for each in together))}
+        for name in names:
+            parts = [(each, shelf) for each in together for shelf in keys[id(each)] if shelf.table == name]
+            predicate = " OR ".join(_selecting(shelf, keys[id(each)][shelf], each.task.interval) for each, shelf in parts)
+            kind = next((found.kind for each, shelf in parts if (found := each.shelves.get(shelf))), None)
+            if kind is None and self._tables.open(name) is None:
+                continue  # nothing to bring, and nothing to take away
+            columns = schema(kind) if kind else pa.schema(self._tables.open(name).schema())  # type: ignore[union-attr]
+            self._tables.replace(name, columns, predicate, partial(_reader, columns, parts), about)
+        if names:
+            self._describe(together, about)
+
+    def _describe(self, together: Sequence[Delivery], about: dict[str, str]) -> None:
+        """Bring the table of metadata up to date."""
+        seen: dict[Series, Seen] = {}
+        for each in together:
+            for series, lane in each.lanes.items():
+                seen[series] = seen.get(series, NOTHING).with_rows(*lane.seen)
+        keys = sorted({series.metadata.key for series in seen})
+        old = entries(self._tables.open(METADATA))
+        held = old.filter(catalog.of_keys(old, keys)).sort_by("metadata_key")
+        if not catalog.updated(held, seen, seen).sort_by("metadata_key").equals(held):
+            self._tables.replace(METADATA, _METADATA, f"metadata_key IN ({_list(keys)})", partial(_described, seen), about)
+
+
+def _described(seen: dict[Series, Seen], table: DeltaTable) -> pa.RecordBatchReader:
+    return catalog.updated(entries(table), seen, seen).cast(_METADATA).to_reader()
+
+
+def _reader(columns: pa.Schema, parts: Iterable[tuple[Delivery, Shelf]], _: DeltaTable) -> pa.RecordBatchReader:
+    def batches() -> Iterator[pa.RecordBatch]:
+        for delivery, shelf in parts:
+            for table in delivery.rows(shelf):
+                yield from table.to_batches()
+
+    return pa.RecordBatchReader.from_batches(columns, batches())
+
+
+def _selecting(shelf: Shelf, keys: Iterable[str], interval: Interval) -> str:
+    """What rows a delivery replaces; that dates are named spares the reading of all others."""
+    first, end = (datetime.fromtimestamp(moment, UTC) for moment in (interval.start, interval.end))
+    last = datetime.fromtimestamp(interval.end - 1, UTC)
+    return (
+        f"(summary = {quoted(partition_of(shelf.summary))} AND date >= '{first.date()}' AND date <= '{last.date()}'"
+        f" AND ts >= '{first.isoformat()}' AND ts < '{end.isoformat()}' AND metadata_key IN ({_list(sorted(keys))}))"
+    )
+
+
+def _list(texts: Iterable[str]) -> str:
+    return ", ".join(map(quoted, texts))

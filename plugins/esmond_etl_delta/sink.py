@@ -1,0 +1,135 @@
+"""The Delta sink."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import ClassVar, Literal
+
+import pyarrow as pa
+from pydantic import Field, PrivateAttr, SecretStr
+
+from esmond_etl import Batch, Context, Features, Interval, Load, OwnedSink, Series, SinkError, Task
+from esmond_etl.tables import columns
+from esmond_etl.tables.columns import Kind
+from esmond_etl_delta.commits import Commits
+from esmond_etl_delta.load import Delivery
+from esmond_etl_delta.reading import Reader
+from esmond_etl_delta.tables import METADATA, OWNERS, Tables, reported, table_of, without_secrets
+
+
+class DeltaSink(OwnedSink):
+    """Delta tables for warehouses: one an event type under `path`, partitioned by `summary` and `date`.
+
+    Columns: `summary` (`base`, `average-86400`), `date`, `ts` (UTC), `val` (a number; for histograms a map<string, int64> of counts by
+    bucket; for everything else the value's JSON text); beside it, where there is something to open, `hops`, `traces`, `intervals`,
+    `streams` or `delays`; `metadata_key`, `source`, `destination`, `measurement_agent`, `tool_name`, `input_source`,
+    `input_destination` (texts); `parameters` (JSON text: all other metadata). Statistics of histograms have a table of their own,
+    such as `histogram-owdelay-statistics`. The table `metadata` has a row for each metadata key; `owners` a note of each
+    pipeline that delivers here.
+
+    Each delivery replaces what the same series had in the same time, in one commit a table: readers see all of it or nothing.
+    The ids of its tasks are in the commit's metadata.
+    """
+
+    place: ClassVar[tuple[str, ...]] = ("path",)
+    paths: ClassVar[tuple[str, ...]] = ("path",)
+
+    example: ClassVar[str] = """
+        [[sink]]
+        type = "delta"
+        path = "lake/"
+    """
+
+    path: str = Field(description="folder, or URL of one in an object store", examples=["lake/", "s3://bucket/measurements"])
+    storage: dict[str, SecretStr] = Field(
+        {}, description="how to reach the object store, beside what the environment says", examples=[{"AWS_REGION": "eu-central-1"}]
+    )
+    histograms: Literal["delays", "map", "json"] = Field(
+        "delays",
+        description="as maps, with a list of delays in milliseconds beside them; as maps alone; or as JSON text, byte for byte",
+    )
+    lists: bool = Field(True, description="whether packet traces and subintervals have typed lists beside their JSON text")
+
+    _tables: Tables = PrivateAttr()
+    _commits: Commits = PrivateAttr()
+    _reader: Reader = PrivateAttr()
+    _kinds: dict[str, Kind] = PrivateAttr()
+    _lock: threading.Lock = PrivateAttr()
+
+    def open(self, context: Context) -> None:
+        """Import what is heavy; tables are made when there is something to put into them."""
+        self._tables = self._unopened()
+        self._commits, self._reader = Commits(self._tables), Reader(self._tables)
+        self._kinds, self._lock = {}, threading.Lock()
+
+    def _unopened(self) -> Tables:
+        return Tables(self.path, {name: value.get_secret_value() for name, value in self.storage.items()})
+
+    @property
+    def features(self) -> Features:
+        """Several hosts may write to an object store."""
+        return Features(several_hosts="://" in self.path, together=86400)
+
+    def reach(self, context: Context) -> None:
+        """See whether the folder, or the nearest above it that is there, can be written to, or the object store be read."""
+        if "://" in self.path:
+            with reported(SinkError, without_secrets(self.path)):
+                self._unopened().open(METADATA)
+            return
+        folder = Path(self.path)
+        while not folder.exists():
+            folder = folder.parent
+        try:
+            with TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise SinkError(f"{self.path}: {folder} cannot be written to: {error.strerror}") from None
+
+    def owners(self, context: Context) -> dict[str, str]:
+        """The rows of the table `owners`."""
+        with reported(SinkError, without_secrets(self.path)):
+            return self._unopened().notes()
+
+    def set_owner(self, name: str, note: str | None) -> None:
+        """Change a row of the table `owners`."""
+        with reported(SinkError, without_secrets(self.path)):
+            self._tables.set_note(name, note)
+
+    def refusal(self, series: Series) -> str | None:
+        """Why `series` cannot be kept: its event type has the name of a table that is for something else."""
+        taken = table_of(series.event_type, series.summary) in (METADATA, OWNERS)
+        return f"{series}: the table {series.event_type!r} is for something else" if taken else None
+
+    def begin(self, task: Task) -> Load:
+        """The way into the tables for one task."""
+        return Delivery(task, self._kind, self._commits.deliver, self._tables.shown)
+
+    def _kind(self, batch: Batch) -> Kind:
+        """What `val` is in the table that `batch` belongs to: what it was first, ever since; SinkError if it cannot become that."""
+        name = table_of(batch.series.event_type, batch.series.summary)
+        wanted = columns.natural_kind(batch, self.histograms, self.lists)
+        with self._lock:
+            kind = self._kinds.get(name)
+            if kind is None:
+                kind = self._kinds[name] = self._held(name) or wanted
+        if kind != wanted and columns.NOUNS[kind] != columns.NOUNS[wanted]:  # what has no list beside it goes on without
+            raise SinkError(
+                f"{batch.series}: the table {self._tables.shown}/{name} holds {columns.NOUNS[kind]}, and this would be"
+                f" {columns.NOUNS[wanted]}: write to another path, or move that table away"
+            )
+        return kind
+
+    def _held(self, name: str) -> Kind | None:
+        table = self._tables.open(name)
+        return None if table is None else columns.kind_of(pa.schema(table.schema()))
+
+    def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
+        """What the tables hold of `series` in `interval`, oldest first.
+
+        Values are numbers or JSON text; the text of a histogram that is kept as a map equals what came as JSON, not byte for byte.
+        Raises SinkError if it cannot be read.
+        """
+        return self._reader.datapoints(series, interval, SinkError)

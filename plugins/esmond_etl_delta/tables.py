@@ -1,0 +1,166 @@
+"""The Delta tables under one path, and the one way to change them: replace the rows that a predicate selects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlsplit
+
+import pyarrow as pa
+
+from esmond_etl import EsmondEtlError, Summary
+from esmond_etl.tables import catalog
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+#: The tables beside those of the event types.
+METADATA: Final = "metadata"
+OWNERS: Final = "owners"
+
+#: What the tables of event types are partitioned by.
+PARTITIONS: Final = ("summary", "date")
+
+#: Microseconds, as Delta keeps moments.
+MOMENT: Final = pa.timestamp("us", "UTC")
+
+#: How often a change is made anew because another process changed the same rows first.
+TRIES: Final = 20
+
+
+def table_of(event_type: str, summary: Summary) -> str:
+    """The table that the datapoints are in; statistics are JSON whatever the event type is, and have one of their own."""
+    name = quote(event_type, safe="")
+    return f"{name}-statistics" if summary.type == "statistics" else name
+
+
+def partition_of(summary: Summary) -> str:
+    """A summary as the column `summary` has it: the table then needs no escapes in its folders' names."""
+    return str(summary).replace("/", "-")
+
+
+def schema_of(fields: pa.Schema) -> pa.Schema:
+    """Columns with the types that Delta has."""
+    return pa.schema([pa.field(field.name, _type(field.type)) for field in fields])
+
+
+def _type(given: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(given):
+        return given.value_type
+    return MOMENT if pa.types.is_timestamp(given) else given
+
+
+class Tables:
+    """The tables under a path, or a URL; usable from several threads."""
+
+    def __init__(self, path: str, storage: Mapping[str, str], as_of: Any = None) -> None:
+        """`as_of`: the moment whose state is read; None for the newest."""
+        self.path, self.storage, self.as_of = path.rstrip("/"), dict(storage), as_of
+        self.shown = without_secrets(path)
+        self._made: set[str] = set()
+
+    def uri(self, name: str) -> str:
+        """Where a table is."""
+        return f"{self.path}/{name}"
+
+    def open(self, name: str) -> DeltaTable | None:
+        """A table as it is now, or as it was; None if there is none."""
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        try:
+            table = DeltaTable(self.uri(name), storage_options=self.storage)
+        except TableNotFoundError:
+            return None
+        if self.as_of is not None:
+            try:
+                table.load_as_version(self.as_of)
+            except DeltaError:  # it is younger than that
+                return None
+        return table
+
+    def replace(
+        self,
+        name: str,
+        schema: pa.Schema,
+        predicate: str,
+        rows: Callable[[DeltaTable], pa.RecordBatchReader],
+        about: Mapping[str, str],
+    ) -> None:
+        """Let `rows` take the place of those that `predicate` selects, in one commit; `about` goes into the commit's metadata.
+
+        `rows` is given the table as the commit finds it, and called again if another process changed the same rows meanwhile.
+        Raises DeltaError.
+        """
+        from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
+        from deltalake.exceptions import CommitFailedError
+
+        if not predicate.strip():
+            raise ValueError("without a predicate the whole table would be replaced")
+        self._make(name, schema)
+        for left in reversed(range(TRIES)):
+            table = DeltaTable(self.uri(name), storage_options=self.storage)
+            try:
+                write_deltalake(
+                    table,
+                    rows(table),
+                    mode="overwrite",
+                    predicate=predicate,
+                    writer_properties=WriterProperties(compression="ZSTD", compression_level=1),
+                    commit_properties=CommitProperties(custom_metadata=dict(about), max_commit_retries=TRIES),
+                )
+                return
+            except CommitFailedError:
+                if not left:
+                    raise
+
+    def _make(self, name: str, schema: pa.Schema) -> None:
+        from deltalake import DeltaTable
+
+        if name in self._made:
+            return
+        partitions = [column for column in PARTITIONS if column in schema.names]
+        # "ignore": a table that is there stays as it is
+        DeltaTable.create(self.uri(name), schema, mode="ignore", partition_by=partitions, storage_options=self.storage)
+        self._made.add(name)
+
+    def notes(self) -> dict[str, str]:
+        """The notes of the pipelines that deliver here, by name."""
+        table = self.open(OWNERS)
+        rows = [] if table is None else table.to_pyarrow_table().to_pylist()
+        return {row["name"]: row["note"] for row in rows}
+
+    def set_note(self, name: str, note: str | None) -> None:
+        """Leave, replace or remove a note."""
+        schema = pa.schema([("name", pa.string()), ("note", pa.string())])
+        rows = pa.Table.from_pylist([] if note is None else [{"name": name, "note": note}], schema=schema)
+        self.replace(OWNERS, schema, f"name = {quoted(name)}", lambda _: rows.to_reader(), {})
+
+
+def entries(table: DeltaTable | None) -> pa.Table:
+    """The table of metadata, with the columns of `esmond_etl.tables.catalog`."""
+    return catalog.SCHEMA.empty_table() if table is None else table.to_pyarrow_table().cast(catalog.SCHEMA)
+
+
+def quoted(text: str) -> str:
+    """A text in a predicate."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def without_secrets(url: str) -> str:
+    """A URL without user, password and query; a path as it is, but for a slash at its end."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/") if "://" in url else url.rstrip("/") or "/"
+
+
+@contextmanager
+def reported(error: type[EsmondEtlError], *places: object) -> Iterator[None]:
+    """What Delta or Arrow reports is raised as an `error` that names the places."""
+    from deltalake.exceptions import DeltaError
+
+    try:
+        yield
+    except (DeltaError, OSError, pa.ArrowException, ValueError) as problem:
+        said = " ".join(str(problem).split())
+        raise error(": ".join(map(str, [*places, said]))) from problem
