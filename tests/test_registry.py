@@ -349,7 +349,7 @@ def test_what_is_said_of_a_stage_fits_into_80_columns(
     assert [line for line in explained.splitlines() if len(line) > 80] == []
 
 
-@pytest.mark.parametrize(("name", "hint"), [("resampel", "did you mean 'resample'?"), ("x", "known: archive, compact, convert, ")])
+@pytest.mark.parametrize(("name", "hint"), [("resampel", "did you mean 'resample'?"), ("x", "known: archive, convert, ")])
 def test_a_stage_that_there_is_not_is_answered_with_those_that_there_are(
     name: str, hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -364,6 +364,7 @@ def test_our_own_plugins_are_found_by_entry_point_and_have_no_problems() -> None
         "archive",
         "esmond",
         "dask",
+        "delta",
         "grafana",
         "influxdb",
         "opensearch",

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final
+from typing import Final, Self
 
 from esmond_etl.model.batch import Batch
 from esmond_etl.model.errors import SinkError
@@ -91,6 +91,7 @@ class Features:
     summarizes: bool = False  #: the target makes summaries of what it is given, and `read` returns them, too
     together: int = 0  #: s; what the target holds of many series in so much time is read as fast as one of them; 0: it is not
     overwrites: bool = False  #: another pipeline can overwrite the same series there, and the target cannot tell whose they are
+    compacts: bool = False  #: it keeps files, and `compact` merges those that are small
     prints: bool = False  #: datapoints go to standard output, so nothing else may
 
 
@@ -139,6 +140,18 @@ class Sink(Stage):
     def target_keys(self, memory: Mapping[str, str]) -> dict[str, str]:
         """Metadata key in the source -> in the target, where these differ; from the notes in `memory`, without opening the sink."""
         return {}
+
+    @classmethod
+    def at(cls, place: str) -> Self | None:
+        """The sink that keeps what is at `place`, a path or a URL, without further options; None if it is none of this kind."""
+        return None
+
+    def compact(self) -> str:
+        """Merge the small files that deliveries left, and say what has become of how many; asked of a sink that is not open.
+
+        Rows stay as they are, and runs and readers may be at work meanwhile. Raises SinkError if it cannot be done.
+        """
+        raise SinkError(f"a {type(self).__name__} keeps no files")
 
     def refusal(self, series: Series) -> str | None:
         """Why this sink can never take `series`, or None if it can; asked before anything is read."""

@@ -53,13 +53,19 @@ class Commits:
         for name in names:
             parts = [(each, shelf) for each in together for shelf in keys[id(each)] if shelf.table == name]
             predicate = " OR ".join(_selecting(shelf, keys[id(each)][shelf], each.task.interval) for each, shelf in parts)
-            kind = next((found.kind for each, shelf in parts if (found := each.shelves.get(shelf))), None)
-            if kind is None and self._tables.open(name) is None:
-                continue  # nothing to bring, and nothing to take away
-            columns = schema(kind) if kind else pa.schema(self._tables.open(name).schema())  # type: ignore[union-attr]
-            self._tables.replace(name, columns, predicate, partial(_reader, columns, parts), about)
+            columns = self._columns(name, parts)
+            if columns is not None:  # else there is nothing to bring, and nothing to take away
+                self._tables.replace(name, columns, predicate, partial(_reader, columns, parts), about)
         if names:
             self._describe(together, about)
+
+    def _columns(self, name: str, parts: Iterable[tuple[Delivery, Shelf]]) -> pa.Schema | None:
+        """The columns of the rows that come, else of the table; None if there is neither."""
+        for delivery, shelf in parts:
+            if shelf in delivery.shelves:
+                return schema(delivery.shelves[shelf].kind)
+        table = self._tables.held(name)
+        return None if table is None else pa.schema(table.schema())
 
     def _describe(self, together: Sequence[Delivery], about: dict[str, str]) -> None:
         """Bring the table of metadata up to date."""
@@ -68,14 +74,14 @@ class Commits:
             for series, lane in each.lanes.items():
                 seen[series] = seen.get(series, NOTHING).with_rows(*lane.seen)
         keys = sorted({series.metadata.key for series in seen})
-        old = entries(self._tables.open(METADATA))
-        held = old.filter(catalog.of_keys(old, keys)).sort_by("metadata_key")
-        if not catalog.updated(held, seen, seen).sort_by("metadata_key").equals(held):
-            self._tables.replace(METADATA, _METADATA, f"metadata_key IN ({_list(keys)})", partial(_described, seen), about)
+        self._tables.replace(METADATA, _METADATA, f"metadata_key IN ({_list(keys)})", partial(_described, keys, seen), about)
 
 
-def _described(seen: dict[Series, Seen], table: DeltaTable) -> pa.RecordBatchReader:
-    return catalog.updated(entries(table), seen, seen).cast(_METADATA).to_reader()
+def _described(keys: list[str], seen: dict[Series, Seen], table: DeltaTable) -> pa.RecordBatchReader | None:
+    old = entries(table)
+    held = old.filter(catalog.of_keys(old, keys)).sort_by("metadata_key")
+    rows = catalog.updated(held, seen, seen).sort_by("metadata_key")
+    return None if rows.equals(held) else rows.cast(_METADATA).to_reader()
 
 
 def _reader(columns: pa.Schema, parts: Iterable[tuple[Delivery, Shelf]], _: DeltaTable) -> pa.RecordBatchReader:

@@ -55,18 +55,23 @@ class Delivery(Load):
     lanes: dict[Series, Lane] = field(default_factory=dict)
     shelves: dict[Shelf, Gathered] = field(default_factory=dict)
     rejected: list[Reject] = field(default_factory=list)
+    _kinds: dict[tuple[str, Summary, int], Kind] = field(default_factory=dict)
     _spill: IO[bytes] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def write(self, batch: Batch) -> None:
         """Take `batch`; raises SinkError if it cannot be kept."""
         with reported(SinkError, self.shown, batch.series):
-            kind = self.kind(batch)
+            kind = self._kinds.get((batch.series.event_type, batch.series.summary, batch.val.type.id)) or self._learn(batch)
             converted = columns.convert(batch, kind)
             with self._lock:
                 self.rejected += converted.rejected
                 if len(converted.ts):
                     self._add(batch.series, kind, converted.ts, converted.val)
+
+    def _learn(self, batch: Batch) -> Kind:
+        kind = self._kinds[batch.series.event_type, batch.series.summary, batch.val.type.id] = self.kind(batch)
+        return kind
 
     def _add(self, series: Series, kind: Kind, ts: pa.Array, val: pa.Array) -> None:
         lane = self._lane(series)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import pyarrow as pa
 from pydantic import Field, PrivateAttr, SecretStr
@@ -15,9 +16,10 @@ from esmond_etl import Batch, Context, Features, Interval, Load, OwnedSink, Seri
 from esmond_etl.tables import columns
 from esmond_etl.tables.columns import Kind
 from esmond_etl_delta.commits import Commits
+from esmond_etl_delta.compact import compact
 from esmond_etl_delta.load import Delivery
 from esmond_etl_delta.reading import Reader
-from esmond_etl_delta.tables import METADATA, OWNERS, Tables, reported, table_of, without_secrets
+from esmond_etl_delta.tables import METADATA, OWNERS, Tables, needed, reported, table_of, without_secrets
 
 
 class DeltaSink(OwnedSink):
@@ -61,6 +63,7 @@ class DeltaSink(OwnedSink):
 
     def open(self, context: Context) -> None:
         """Import what is heavy; tables are made when there is something to put into them."""
+        needed()
         self._tables = self._unopened()
         self._commits, self._reader = Commits(self._tables), Reader(self._tables)
         self._kinds, self._lock = {}, threading.Lock()
@@ -71,7 +74,27 @@ class DeltaSink(OwnedSink):
     @property
     def features(self) -> Features:
         """Several hosts may write to an object store."""
-        return Features(several_hosts="://" in self.path, together=86400)
+        return Features(several_hosts="://" in self.path, together=86400, compacts=True)
+
+    @classmethod
+    def at(cls, place: str) -> Self | None:
+        """The sink that wrote some tables."""
+        if "://" not in place:
+            return cls(path=place) if Path(place, METADATA, "_delta_log").is_dir() else None
+        if not find_spec("deltalake"):
+            return None
+        with reported(SinkError, without_secrets(place)):
+            return cls(path=place) if Tables(place, {}).open(METADATA) is not None else None
+
+    def compact(self) -> str:
+        """Merge small files day by day, and remove those that no version of the last week needs."""
+        with reported(SinkError, without_secrets(self.path)):
+            done = list(compact(self._unopened()))
+        before, after, removed = (sum(numbers) for numbers in zip(*done, strict=True)) if done else (0, 0, 0)
+        return (
+            f"{without_secrets(self.path)}: {before:,} files of {len(done):,} tables merged into {after:,},"
+            f" {removed:,} of old versions removed"
+        )
 
     def reach(self, context: Context) -> None:
         """See whether the folder, or the nearest above it that is there, can be written to, or the object store be read."""

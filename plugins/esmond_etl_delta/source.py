@@ -13,7 +13,7 @@ from pydantic import Field, PrivateAttr, SecretStr, field_validator
 from esmond_etl import Batch, Context, Interval, Series, Source, SourceError, parse_moment
 from esmond_etl.tables import catalog
 from esmond_etl_delta.reading import Reader
-from esmond_etl_delta.tables import METADATA, Tables, entries, reported, table_of, without_secrets
+from esmond_etl_delta.tables import METADATA, Tables, entries, needed, reported, table_of, without_secrets
 
 
 class DeltaSource(Source):
@@ -64,6 +64,7 @@ class DeltaSource(Source):
 
     def open(self, context: Context) -> None:
         """Look whether the tables are there; raises SourceError if they are not."""
+        needed()
         as_of = None if self.as_of is None else datetime.fromtimestamp(parse_moment(self.as_of, int(time.time())), UTC)
         self._tables = Tables(self.path, {name: value.get_secret_value() for name, value in self.storage.items()}, as_of)
         self._reader = Reader(self._tables)

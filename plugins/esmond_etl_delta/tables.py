@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
 
-from esmond_etl import EsmondEtlError, Summary
+from esmond_etl import EsmondEtlError, PluginError, Summary
 from esmond_etl.tables import catalog
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Tables:
         """`as_of`: the moment whose state is read; None for the newest."""
         self.path, self.storage, self.as_of = path.rstrip("/"), dict(storage), as_of
         self.shown = without_secrets(path)
-        self._made: set[str] = set()
+        self._held: dict[str, DeltaTable] = {}
 
     def uri(self, name: str) -> str:
         """Where a table is."""
@@ -80,31 +81,41 @@ class Tables:
                 return None
         return table
 
+    def held(self, name: str) -> DeltaTable | None:
+        """A table that is to be changed: opened once, and from then on read only as far as its log has grown. For one thread alone."""
+        if name in self._held:
+            self._held[name].update_incremental()
+        elif (table := self.open(name)) is not None:
+            self._held[name] = table
+        return self._held.get(name)
+
     def replace(
         self,
         name: str,
         schema: pa.Schema,
         predicate: str,
-        rows: Callable[[DeltaTable], pa.RecordBatchReader],
+        rows: Callable[[DeltaTable], pa.RecordBatchReader | None],
         about: Mapping[str, str],
     ) -> None:
         """Let `rows` take the place of those that `predicate` selects, in one commit; `about` goes into the commit's metadata.
 
-        `rows` is given the table as the commit finds it, and called again if another process changed the same rows meanwhile.
-        Raises DeltaError.
+        `rows` is given the table as the commit finds it, and called again if another process changed the same rows meanwhile; it
+        answers None if nothing is to be changed. One thread changes tables at a time. Raises DeltaError.
         """
-        from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
+        from deltalake import CommitProperties, WriterProperties, write_deltalake
         from deltalake.exceptions import CommitFailedError
 
         if not predicate.strip():
             raise ValueError("without a predicate the whole table would be replaced")
-        self._make(name, schema)
         for left in reversed(range(TRIES)):
-            table = DeltaTable(self.uri(name), storage_options=self.storage)
+            table = self.held(name) or self._make(name, schema)
+            found = rows(table)
+            if found is None:
+                return
             try:
                 write_deltalake(
                     table,
-                    rows(table),
+                    found,
                     mode="overwrite",
                     predicate=predicate,
                     writer_properties=WriterProperties(compression="ZSTD", compression_level=1),
@@ -112,18 +123,16 @@ class Tables:
                 )
                 return
             except CommitFailedError:
+                self._held.pop(name, None)
                 if not left:
                     raise
 
-    def _make(self, name: str, schema: pa.Schema) -> None:
+    def _make(self, name: str, schema: pa.Schema) -> DeltaTable:
         from deltalake import DeltaTable
 
-        if name in self._made:
-            return
         partitions = [column for column in PARTITIONS if column in schema.names]
-        # "ignore": a table that is there stays as it is
-        DeltaTable.create(self.uri(name), schema, mode="ignore", partition_by=partitions, storage_options=self.storage)
-        self._made.add(name)
+        # "ignore": another process may have made it meanwhile
+        return DeltaTable.create(self.uri(name), schema, mode="ignore", partition_by=partitions, storage_options=self.storage)
 
     def notes(self) -> dict[str, str]:
         """The notes of the pipelines that deliver here, by name."""
@@ -136,6 +145,12 @@ class Tables:
         schema = pa.schema([("name", pa.string()), ("note", pa.string())])
         rows = pa.Table.from_pylist([] if note is None else [{"name": name, "note": note}], schema=schema)
         self.replace(OWNERS, schema, f"name = {quoted(name)}", lambda _: rows.to_reader(), {})
+
+
+def needed() -> None:
+    """Raises PluginError if the library is not installed."""
+    if not find_spec("deltalake"):
+        raise PluginError("delta needs deltalake: pip install 'esmond-etl[delta]'")
 
 
 def entries(table: DeltaTable | None) -> pa.Table:

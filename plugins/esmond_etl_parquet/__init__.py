@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 from esmond_etl import hookimpl
 
 if TYPE_CHECKING:  # the command line looks into every plugin for commands: what stages are made of takes time to load
-    import click
-
     from esmond_etl import Sink, Source
 
 
@@ -26,11 +24,3 @@ def esmond_etl_sinks() -> dict[str, type[Sink]]:
     from esmond_etl_parquet.sink import ParquetSink
 
     return {"parquet": ParquetSink}
-
-
-@hookimpl
-def esmond_etl_commands() -> dict[str, click.Command]:
-    """The command `compact`."""
-    from esmond_etl_parquet.commands import compact
-
-    return {"compact": compact}

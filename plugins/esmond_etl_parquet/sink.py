@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, PrivateAttr
 
@@ -14,6 +14,7 @@ from esmond_etl import Batch, Context, Features, Interval, Load, OwnedSink, Seri
 from esmond_etl.tables import columns
 from esmond_etl.tables.columns import Kind
 from esmond_etl_parquet import files, owners, reading
+from esmond_etl_parquet.compact import compact
 from esmond_etl_parquet.files import Shelf
 from esmond_etl_parquet.load import ParquetLoad
 from esmond_etl_parquet.recent import Recent
@@ -73,7 +74,26 @@ class ParquetSink(OwnedSink):
     @property
     def features(self) -> Features:
         """Several hosts may write to an object store, and to a disk that they share."""
-        return Features(several_hosts=self.shared_disk or "://" in self.path, together=files.DAY)
+        return Features(several_hosts=self.shared_disk or "://" in self.path, together=files.DAY, compacts=True)
+
+    @classmethod
+    def at(cls, place: str) -> Self | None:
+        """The sink that wrote a tree."""
+        with spoken(SinkError, without_secrets(place)):
+            names = Tree(place).names("") if "://" in place or Path(place).is_dir() else []
+        return cls(path=place) if any(name.startswith(("event_type=", STAGING)) for name in names) else None
+
+    def compact(self) -> str:
+        """Merge small files, until no event type has more than two a day."""
+        with spoken(SinkError, without_secrets(self.path)):
+            tree = Tree(self.path)
+            tree.open()
+            try:
+                done = list(compact(tree))
+            finally:
+                tree.close()
+        before, after = sum(each.before for each in done), sum(each.after for each in done)
+        return f"{tree.shown}: {before:,} files in {len(done):,} folders merged into {after:,}"
 
     def reach(self, context: Context) -> None:
         """See whether the folder, or the nearest above it that is there, can be written to, or the object store be listed."""

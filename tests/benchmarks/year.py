@@ -1,4 +1,4 @@
-"""A year loaded into Parquet hour by hour, then compacted: `python -m tests.benchmarks.year FOLDER DAYS`, facts as JSON."""
+"""A year loaded hour by hour, then compacted: `python -m tests.benchmarks.year FOLDER DAYS [parquet|delta]`, facts as JSON."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from esmond_etl_parquet.compact import compact
+from deltalake import DeltaTable
+from esmond_etl_delta.sink import DeltaSink
 from esmond_etl_parquet.sink import ParquetSink
-from esmond_etl_parquet.tree import Tree
 
-from esmond_etl import Batch, Context, Interval, Series, Task
+from esmond_etl import Batch, Context, Interval, Series, Sink, Task
 from esmond_etl.model.batch import json_column, number_column, ts_column
 from esmond_etl.testing import DAY, START, series
 from tests.benchmarks.data import HISTOGRAMS, NUMBERS
@@ -35,9 +35,14 @@ def hour_of(each: Series, start: int) -> Batch:
     return Batch.of(each, ts, number_column(array("d", (start + value for value in range(len(ts))))))
 
 
+def sink_of(folder: str) -> Sink:
+    """The sink that is measured."""
+    return DeltaSink(path=folder) if "delta" in sys.argv else ParquetSink(path=folder)
+
+
 def load(folder: str, all_series: Sequence[Series], start: int) -> None:
     """What a run on a schedule does of an hour, once it has been read."""
-    sink = ParquetSink(path=folder)
+    sink = sink_of(folder)
     sink.open(Context())
     try:
         load = sink.begin(Task(tuple(all_series), Interval(start, start + HOUR), HOUR))
@@ -47,17 +52,6 @@ def load(folder: str, all_series: Sequence[Series], start: int) -> None:
         load.commit()
     finally:
         sink.close()
-
-
-def merge(folder: str) -> None:
-    """What `esmond-etl compact` does."""
-    tree = Tree(folder)
-    tree.open()
-    try:
-        for _ in compact(tree):
-            pass
-    finally:
-        tree.close()
 
 
 @contextmanager
@@ -71,7 +65,10 @@ def timed(facts: dict[str, float], what: str) -> Iterator[None]:
 
 
 def files(folder: str) -> Iterator[Path]:
-    """All Parquet files of the tree."""
+    """All files that hold datapoints, of the newest version."""
+    if "delta" in sys.argv:
+        tables = (path.parent for path in Path(folder).glob("*/_delta_log") if path.parent.name not in ("metadata", "owners"))
+        return (Path(file) for table in tables for file in DeltaTable(table).file_uris())
     return (path for path in Path(folder).glob("event_type=*/**/*.parquet"))
 
 
@@ -95,7 +92,7 @@ def main() -> None:
             load(folder, all_series, start)
     counted(facts, folder, "before")
     with timed(facts, "compacting"):
-        merge(folder)
+        sink_of(folder).compact()
     counted(facts, folder, "afterwards")
     print(json.dumps({name: round(value, 1) for name, value in facts.items()}))
 

@@ -12,12 +12,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from esmond_etl_parquet.commands import compact as command
 from esmond_etl_parquet.compact import compact
 from esmond_etl_parquet.sink import ParquetSink
 from esmond_etl_parquet.tree import Tree
 
 from esmond_etl import ConfigError, Context, Interval, Series
+from esmond_etl.cli.compact import command
 from esmond_etl.testing import DAY, START, deliver, points_of, series
 from esmond_etl.testing.crash import in_child, kill, watched
 
@@ -195,6 +195,6 @@ def test_the_command_takes_paths_and_pipeline_files(tree: Path, tmp_path: Path) 
     assert (result.exit_code, result.output) == (0, f"{tree}: 120 files in 4 folders merged into 4\n")
     result = CliRunner().invoke(command, [str(tree)], catch_exceptions=False)
     assert (result.exit_code, result.output) == (0, f"{tree}: 0 files in 0 folders merged into 0\n")
-    with pytest.raises(ConfigError, match=f"^{tmp_path}/nowhere: there is nothing there$"):
+    with pytest.raises(ConfigError, match=f"^{tmp_path}/nowhere: there is nothing there to compact$"):
         CliRunner().invoke(command, [f"{tmp_path}/nowhere"], catch_exceptions=False)
     assert not (tmp_path / "nowhere").exists()
