@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import pyarrow as pa
-from pydantic import Field, PrivateAttr, SecretStr
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr
 
 from esmond_etl import Batch, Context, Features, Interval, Load, OwnedSink, Series, SinkError, Task
 from esmond_etl.tables import columns
@@ -19,7 +19,7 @@ from esmond_etl_delta.commits import Commits
 from esmond_etl_delta.compact import compact
 from esmond_etl_delta.load import Delivery
 from esmond_etl_delta.reading import Reader
-from esmond_etl_delta.tables import METADATA, OWNERS, Tables, needed, reported, table_of, without_secrets
+from esmond_etl_delta.tables import METADATA, OWNERS, Tables, needed, plain, reported, table_of, without_secrets
 
 
 class DeltaSink(OwnedSink):
@@ -45,7 +45,9 @@ class DeltaSink(OwnedSink):
         path = "lake/"
     """
 
-    path: str = Field(description="folder, or URL of one in an object store", examples=["lake/", "s3://bucket/measurements"])
+    path: Annotated[str, AfterValidator(plain)] = Field(
+        description="folder, or URL of one in an object store", examples=["lake/", "s3://bucket/measurements"]
+    )
     storage: dict[str, SecretStr] = Field(
         {}, description="how to reach the object store, beside what the environment says", examples=[{"AWS_REGION": "eu-central-1"}]
     )

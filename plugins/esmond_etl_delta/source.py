@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Annotated, ClassVar, Self
 
-from pydantic import Field, PrivateAttr, SecretStr, field_validator
+from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, field_validator
 
 from esmond_etl import Batch, Context, Interval, Series, Source, SourceError, parse_moment
 from esmond_etl.tables import catalog
 from esmond_etl_delta.reading import Reader
-from esmond_etl_delta.tables import METADATA, Tables, entries, needed, reported, table_of, without_secrets
+from esmond_etl_delta.tables import METADATA, Tables, entries, needed, plain, reported, table_of, without_secrets
 
 
 class DeltaSource(Source):
@@ -31,7 +31,9 @@ class DeltaSource(Source):
         path = "lake/"
     """
 
-    path: str = Field(description="folder, or URL of one in an object store", examples=["lake/", "s3://bucket/measurements"])
+    path: Annotated[str, AfterValidator(plain)] = Field(
+        description="folder, or URL of one in an object store", examples=["lake/", "s3://bucket/measurements"]
+    )
     storage: dict[str, SecretStr] = Field(
         {}, description="how to reach the object store, beside what the environment says", examples=[{"AWS_REGION": "eu-central-1"}]
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 
@@ -30,9 +32,13 @@ MOMENT: Final = pa.timestamp("us", "UTC")
 TRIES: Final = 20
 
 
+#: What does not stand in a table's name: readers differ in how they write it in a URL.
+_ODD: Final = re.compile(r"[^A-Za-z0-9.-]")
+
+
 def table_of(event_type: str, summary: Summary) -> str:
     """The table that the datapoints are in; statistics are JSON whatever the event type is, and have one of their own."""
-    name = quote(event_type, safe="")
+    name = _ODD.sub(lambda found: "".join(f"_{byte:02x}" for byte in found[0].encode()), event_type)
     return f"{name}-statistics" if summary.type == "statistics" else name
 
 
@@ -52,10 +58,17 @@ def _type(given: pa.DataType) -> pa.DataType:
     return MOMENT if pa.types.is_timestamp(given) else given
 
 
+def plain(path: str) -> str:
+    """The path as it is; raises ValueError for one that the library would read as another."""
+    if "%" in path and "://" not in path:
+        raise ValueError('a "%" would be taken for an escape: choose a path without it')
+    return path
+
+
 class Tables:
     """The tables under a path, or a URL; usable from several threads."""
 
-    def __init__(self, path: str, storage: Mapping[str, str], as_of: Any = None) -> None:
+    def __init__(self, path: str, storage: Mapping[str, str], as_of: datetime | None = None) -> None:
         """`as_of`: the moment whose state is read; None for the newest."""
         self.path, self.storage, self.as_of = path.rstrip("/"), dict(storage), as_of
         self.shown = without_secrets(path)
@@ -68,17 +81,16 @@ class Tables:
     def open(self, name: str) -> DeltaTable | None:
         """A table as it is now, or as it was; None if there is none."""
         from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError, TableNotFoundError
+        from deltalake.exceptions import TableNotFoundError
 
         try:
             table = DeltaTable(self.uri(name), storage_options=self.storage)
         except TableNotFoundError:
             return None
         if self.as_of is not None:
-            try:
-                table.load_as_version(self.as_of)
-            except DeltaError:  # it is younger than that
+            if table.history()[-1]["timestamp"] > self.as_of.timestamp() * 1000:  # it is younger than that
                 return None
+            table.load_as_version(self.as_of)
         return table
 
     def held(self, name: str) -> DeltaTable | None:
