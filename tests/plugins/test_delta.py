@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -246,3 +247,20 @@ def test_what_is_broken_is_named(tmp_path: Path) -> None:
             deliver(sink, hourly(2.0, "a"), THREE_DAYS)
     with pytest.raises(SourceError, match="there are no tables: check `path`"):
         DeltaSource(path=str(tmp_path / "nowhere")).open(Context())
+
+
+def test_the_programs_in_the_docs_read_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "delta.md").read_text()
+    programs = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    with opened(tmp_path / "lake") as sink:
+        deliver(sink, hourly(3e9, "a"), THREE_DAYS)
+        deliver(sink, hourly(0.25, "a", event_type="packet-loss-rate"), THREE_DAYS)
+        deliver(sink, {series("histogram-owdelay", key="a"): [(START, {"38.5": 2})]}, THREE_DAYS)
+    monkeypatch.chdir(tmp_path)
+    said = []
+    for program in programs:
+        exec(compile(program, "docs/delta.md", "exec"), {})
+        said.append(capsys.readouterr().out)
+    assert len(said) == 3
+    for printed, expected in zip(said, ("3.0", "0.25", "38.5"), strict=True):
+        assert expected in printed
