@@ -7,12 +7,14 @@ import math
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esmond_etl import BASE, Interval, IntervalSet, Metadata, Series, Served, Task
 from esmond_etl.engine.ledger import Ledger
-from esmond_etl.engine.plan import BYTES, LONGEST, Pace, Todo, cut, rest, shared, tasks, todo
+from esmond_etl.engine.plan import BEHIND, BYTES, LONG, LONGEST, Pace, Todo, cut, enough, rest, shared, tasks, todo
+from esmond_etl.model.digest import Window
 from esmond_etl.pipeline.definition import Definition
 from esmond_etl.pipeline.settings import Settings
 from esmond_etl.testing import CollectedSink, RecordedSource
@@ -158,3 +160,75 @@ def test_windows_after_the_last_datapoint_of_a_series_are_left_out() -> None:
     again = list(todo(known, ledger, many, Interval(0, 20 * DAY), NOW, again=True))
     assert again == [Todo(IntervalSet([Interval(0, 20 * DAY)]), many)]
     ledger.close()
+
+
+def test_a_task_is_shortened_only_if_it_holds_more_than_twice_of_what_it_should() -> None:
+    pace = Pace(DAY)
+    span = pace.span
+    pace.learn(2 * BYTES, Task((), Interval(0, span), DAY))
+    assert pace.span == span
+    pace.learn(2 * BYTES + 1, Task((), Interval(0, span), DAY))
+    assert pace.span == span // 2
+    pace.learn(BYTES // 4, Task((), Interval(0, span // 2), DAY))  # twice of it would be half as much as it should hold: not less
+    assert pace.span == span // 2
+    pace.learn(BYTES // 4 - 1, Task((), Interval(0, span // 2), DAY))
+    assert pace.span == span
+
+
+def test_a_source_is_asked_for_the_first_datapoint_before_two_months_are_read() -> None:
+    assert LONG == 60 * DAY
+
+
+class Written(RecordedSource):
+    """A source that knows when it was written to."""
+
+    told: float
+
+    def written(self, series: Series) -> float:
+        """As it was told."""
+        return self.told
+
+
+READ = NOW - 5 * DAY
+SILENT = READ - 2 * 6 * 3600 - DAY  # so old must the newest datapoint be at least: twice the lookback, and a window
+
+
+@pytest.mark.parametrize(
+    ("written", "newest", "again"),
+    [
+        (READ - BEHIND, SILENT - 1, False),  # not since it was read, even if its clock is behind
+        (READ - BEHIND + 1, SILENT - 1, True),
+        (READ + DAY, SILENT - 1, True),
+        (READ + DAY, SILENT, False),  # it is not silent: what came is what was measured lately
+        (READ + DAY, READ - DAY, False),
+        (READ + DAY, None, True),  # nothing ever came of it
+    ],
+)
+def test_a_silent_series_that_was_written_to_is_read_again(written: float, newest: int | None, again: bool) -> None:
+    ledger, (one,) = Ledger(Path(":memory:")), series(1)
+    digests = {} if newest is None else {one.id: [Window(newest, 1, b"x" * 16)]}
+    ledger.record([one.id], Interval(0, NOW), digests=digests)
+    ledger.note_read(READ)
+    known = dataclasses.replace(pipeline(lookback="6h"), source=Written(recorded=[], told=written))
+    wanted = Interval(0, READ - 10 * DAY)
+    assert list(todo(known, ledger, [one], wanted, NOW)) == ([Todo(IntervalSet([wanted]), [one])] if again else [])
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("series_of_tasks", "threads", "at_once", "is_enough"),
+    [
+        ([7], 4, 1, False),  # twice as many as threads wanted
+        ([8], 4, 1, True),
+        ([8], 4, 2, False),
+        ([7, 1], 4, 2, True),
+        ([1] * 63, 100, 1, False),
+        ([1] * 64, 100, 1, True),  # many small tasks are enough
+        ([], 1, 1, False),
+    ],
+)
+def test_so_many_tasks_are_in_flight_that_no_thread_waits(
+    series_of_tasks: list[int], threads: int, at_once: int, is_enough: bool
+) -> None:
+    in_flight = [Task(tuple(series(count)), Interval(0, DAY), DAY) for count in series_of_tasks]
+    assert enough(in_flight, threads, at_once) == is_enough

@@ -215,3 +215,113 @@ def test_errors_name_the_place_in_one_line(problem: Any) -> None:
         raise problem
     assert str(raised.value).startswith("out: f/a: ")
     assert "\n" not in str(raised.value)
+
+
+def test_one_file_that_changes_is_moved_and_several_take_their_folder_with_them(tmp_path: Path) -> None:
+    made = Tree(str(tmp_path / "out"))
+    made.open()
+    commit(made, a="1", b="2")
+    inode = Path(made.root, "f").stat().st_ino
+    commit(made, a="3")
+    assert Path(made.root, "f").stat().st_ino == inode
+    commit(made, a="4", b="5")
+    assert Path(made.root, "f").stat().st_ino != inode
+    made.close()
+
+
+def test_folders_that_cannot_take_each_others_place_are_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Any] = []
+
+    def is_possible(*places: str) -> bool:
+        tried.append(places)
+        return False
+
+    monkeypatch.setattr(exchange, "is_possible", is_possible)
+    made = Tree(str(tmp_path / "out"))
+    made.open()
+    for text in ("1", "2", "3"):
+        commit(made, a=text, b=text)
+    assert len(tried) == 1
+    made.close()
+
+
+def test_the_folders_that_a_commit_makes_and_changes_are_made_durable(opened: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(tree, "sync_all", lambda paths: synced.extend(os.path.relpath(path, opened.root) for path in paths))
+    staged = opened.scratch()
+    Path(staged).write_text("1")
+    with opened.exclusive():
+        opened.commit([Change("g/h/a", staged)])
+    assert set(synced) >= {"g/h", "g", ".", "_staging"}
+    synced.clear()
+    with opened.exclusive():
+        opened.commit([Change("g/h/a", None)])
+    assert "g/h" in synced
+
+
+def test_a_tree_lets_go_of_its_lock_once(tmp_path: Path) -> None:
+    made = Tree(str(tmp_path / "out"))
+    made.close()  # never opened: there is nothing to let go of
+    made.open()
+    held_by = made._alive
+    made.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(held_by)
+    taken = os.open(tmp_path, os.O_RDONLY)  # gets the same number
+    made.close()
+    os.fstat(taken)
+    os.close(taken)
+
+
+def test_opening_clears_away_folders_of_the_dead_whatever_they_are_called(opened: Tree) -> None:
+    dead = [Path(opened.root, "_staging", name) for name in ("!first", "~last")]
+    for folder in dead:
+        folder.mkdir()
+    other = Tree(opened.root)
+    other.open()
+    assert [folder.exists() for folder in dead] == [False, False]
+    other.close()
+
+
+@pytest.fixture
+def bucket(s3: str) -> Iterator[Tree]:
+    """A tree in an object store."""
+    made = Tree(s3)
+    made.open()
+    yield made
+    made.close()
+
+
+def test_a_bucket_is_looked_up(s3: str, bucket: Tree) -> None:
+    bucket.look_up()
+    missing = Tree(s3.replace("@bucket", "@no-such-bucket"))
+    with pytest.raises(FileNotFoundError, match="there is no bucket 'no-such-"):
+        missing.look_up()
+
+
+def test_opening_clears_away_uploads_of_the_dead(s3: str, bucket: Tree) -> None:
+    bucket._upload(_written(bucket, "1"), "_staging/dead/0.part")
+    bucket._upload(_written(bucket, "1"), "f/a")
+    other = Tree(s3)
+    other.open()
+    assert "dead" not in other.names("_staging")
+    assert other.names("f") == ["a"]
+    other.close()
+
+
+def test_a_commit_in_an_object_store_may_be_carried_out_again(bucket: Tree) -> None:
+    with bucket.exclusive():
+        bucket.commit([Change("f/a", _written(bucket, "new")), Change("f/b", None)])
+        journal = _written(bucket, '[["f/a", "_staging/x/gone", null], ["f/b", null, null]]')
+        bucket._upload(journal, "_staging/x.journal")
+    with bucket.exclusive():  # carries out what the journal of a dead process says
+        assert "x.journal" not in bucket.names("_staging")
+    with bucket.input("f/a") as stream:
+        assert stream.read() == b"new"
+
+
+def _written(into: Tree, text: str) -> str:
+    """A local file that is to be staged."""
+    path = into.scratch()
+    Path(path).write_text(text)
+    return path
