@@ -116,7 +116,7 @@ def test_the_example_of_every_stage_is_right_by_schema_and_by_check(
 def test_every_option_of_every_stage_is_described(each: Registered) -> None:
     described = VALIDATOR.schema["$defs"][f"{each.kind}.{each.name}"]
     options = {field.alias or name for name, field in each.thing.model_fields.items()}
-    assert described["properties"].keys() == {"type", *options}
+    assert described["properties"].keys() == {"type", *(["archive"] if each.kind == "source" else []), *options}
     assert [name for name, option in described["properties"].items() if not option.get("description")] == []
 
 

@@ -34,15 +34,22 @@ class Pipeline:
     definition: Definition  #: what the file, or the arguments, say
 
     def __init__(
-        self, name: str, *, source: StageLike, sinks: Sequence[StageLike], transforms: Sequence[StageLike] = (), **settings: Any
+        self,
+        name: str,
+        *,
+        source: StageLike | Sequence[StageLike],
+        sinks: Sequence[StageLike],
+        transforms: Sequence[StageLike] = (),
+        **settings: Any,
     ) -> None:
         """A pipeline without a file; `settings` are the keys of a pipeline file, with `from_` for `from`.
 
-        Its ledger is in the folder `ledger`, by default in `.esmond-etl` in the current folder. Raises ConfigError with every
-        mistake, a line each.
+        Several sources have a key `archive` each. Its ledger is in the folder `ledger`, by default in `.esmond-etl` in the current
+        folder. Raises ConfigError with every mistake, a line each.
         """
         settings = {("from" if key == "from_" else key): value for key, value in settings.items()}
-        data = {"name": name, "source": source, "transform": list(transforms), "sink": list(sinks), **settings}
+        sources = source if isinstance(source, Stage | Mapping) else list(source)
+        data = {"name": name, "source": sources, "transform": list(transforms), "sink": list(sinks), **settings}
         self.definition = file.define(data)
 
     @classmethod

@@ -64,11 +64,9 @@ def _closed(definition: Definition) -> Definition:
     """A copy whose stages are not open, and so can be sent to another process."""
     from dataclasses import replace
 
-    def fresh(stage: Any) -> Any:
-        return type(stage).model_validate(dict(stage))
-
-    transforms, sinks = (tuple(map(fresh, stages)) for stages in (definition.transforms, definition.sinks))
-    return replace(definition, source=fresh(definition.source), transforms=transforms, sinks=sinks)
+    transforms = tuple(each.unopened() for each in definition.transforms)
+    sinks = tuple(each.unopened() for each in definition.sinks)
+    return replace(definition, source=definition.source.unopened(), transforms=transforms, sinks=sinks)
 
 
 def _open(definition: Definition, stop: Any, is_profiled: bool) -> None:

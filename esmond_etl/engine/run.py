@@ -121,7 +121,7 @@ class _Listing:
     def series(self) -> Iterator[Series]:
         """Every series that the transforms let through and all sinks can take; the others are failures of the run, or left out."""
         count = 0
-        for each in profile.through("list", self.delivery.stream.series(self.result.interval), whole=True):
+        for each in profile.through("list", self.delivery.stream.series(self.result.interval, some=True), whole=True):
             target = self.delivery.stream.becomes(each)
             if target is not None and (reason := self._obstacle(each, target)):
                 self.result.failures[each.id] = reason
@@ -130,8 +130,9 @@ class _Listing:
                 count += 1
                 if count % 1000 == 0:
                     self.observer.listed(count)
-        unusable = self.delivery.definition.source.unusable()
-        self.result.failures |= {SeriesId(key, "*", "*"): reason for key, reason in unusable.items()}
+        source = self.delivery.definition.source
+        for key, reason in {**source.unusable(), **source.absent()}.items():
+            self.result.failures[SeriesId(key, "*", "*")] = reason
         self.observer.listed(count)
         self.places.leave_notes()
 

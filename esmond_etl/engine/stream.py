@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Self
 
 from esmond_etl.model.batch import Batch
+from esmond_etl.model.errors import SourceError
 from esmond_etl.model.interval import Interval
 from esmond_etl.model.series import Series
 from esmond_etl.pipeline.definition import Definition
@@ -45,11 +46,17 @@ class Stream:
         """Close the stages."""
         self._opened.close()
 
-    def series(self, interval: Interval) -> Iterator[Series]:
-        """The series that the source offers in `interval`, of the pipeline's shard if it has one; none if `interval` is empty."""
+    def series(self, interval: Interval, some: bool = False) -> Iterator[Series]:
+        """The series that the source offers in `interval`, of the pipeline's shard if it has one; none if `interval` is empty.
+
+        Raises SourceError if one of several archives cannot be listed; not with `some`: then the source's `absent` names it.
+        """
         shard = self.definition.shard
-        offered = self.source.series(interval) if interval.seconds else ()
-        return iter(offered if shard is None else (each for each in offered if shard.has(each.metadata.key)))
+        for each in self.source.series(interval) if interval.seconds else ():
+            if shard is None or shard.has(each.metadata.key):
+                yield each
+        if not some and (absent := self.source.absent()):
+            raise SourceError("; ".join(f"{name}: {reason}" for name, reason in absent.items()))
 
     def becomes(self, series: Series) -> Series | None:
         """The series that sinks receive the datapoints of `series` as; None if the transforms leave it out."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import re
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -30,8 +31,17 @@ from esmond_etl.plugin.transform import Transform
 #: How much like a known event type an unknown one must be to be a slip of the pen rather than a type that we do not know.
 SLIP: Final = 0.8
 
+#: What to do about two stages that are at one place, by their kinds.
+_ELSEWHERE: Final = {
+    ("sink", "sink"): "give each sink a place of its own",
+    ("source", "source"): "name each archive once",
+}
+
 _PORTS: Final = {"http": 80, "https": 443}
 _DAY: Final = 86400
+
+#: What an archive may be called.
+ARCHIVE_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 #: Options that are files or folders although they are plain text.
 _PATHS: Final = frozenset({"path", "file", "folder", "directory"})
@@ -42,7 +52,7 @@ class Draft:
     """What could be made of a pipeline file; None stands for what could not be made at all."""
 
     settings: Settings | None
-    source: Source | None
+    sources: tuple[tuple[Path, Source], ...]  #: each with its place in the file
     transforms: tuple[Transform | None, ...]
     sinks: tuple[Sink | None, ...]
     wrong: frozenset[Path] = frozenset()  #: options that are wrong in themselves: the stages have their defaults instead
@@ -53,8 +63,7 @@ class Draft:
 
     def stages(self) -> Iterator[tuple[Path, Stage]]:
         """Its stages, each with its place in the file."""
-        if self.source is not None:
-            yield ("source",), self.source
+        yield from self.sources
         for kind, stages in (("transform", self.transforms), ("sink", self.sinks)):
             yield from (((kind, index), stage) for index, stage in enumerate(stages) if stage is not None)
 
@@ -67,11 +76,26 @@ def mistakes(draft: Draft) -> Iterator[Mistake]:
         yield from _periods(draft.settings.window, draft.transforms)
     for path, stage in draft.stages():
         yield from _event_types(path, _named_event_types(stage))
-    if draft.source is not None and draft.right("source", "event_types") and draft.right("source", "summaries"):
-        yield from _impossible_summaries(draft.source)
-        yield from _refusals(draft.source, draft)
-        yield from _unworkable(draft.source, draft)
+    said: set[Mistake] = set()  # what a transform or a sink cannot do is the same for several sources
+    for path, source in draft.sources:
+        if draft.right(*path, "event_types") and draft.right(*path, "summaries"):
+            yield from _impossible_summaries(path, source)
+            for found in (*_refusals(source, draft), *_unworkable(source, draft)):
+                if found not in said:
+                    said.add(found)
+                    yield found
     yield from _shared_places(draft)
+
+
+def archive(path: Path, name: object, others: Collection[object], is_needed: bool) -> Iterator[Mistake]:
+    """What is wrong with the name of a source's archive; `others` are the names before it."""
+    if name is None:
+        if is_needed:
+            yield Mistake((*path, "archive"), "is missing", "several sources are told apart by the names of their archives")
+    elif not (isinstance(name, str) and ARCHIVE_NAME.fullmatch(name)):
+        yield Mistake((*path, "archive"), "must be a name of letters, digits, dots, dashes and underscores")
+    elif name in others:
+        yield Mistake((*path, "archive"), f"{name!r} is also the name of another source's archive", "give each its own")
 
 
 def _times(settings: Settings) -> Iterator[Mistake]:
@@ -148,7 +172,7 @@ def _has(name: str, summary: Summary) -> bool:
     return summary == BASE or name not in EVENT_TYPES or summary.type in event_type(name).summaries
 
 
-def _impossible_summaries(source: Source) -> Iterator[Mistake]:
+def _impossible_summaries(path: Path, source: Source) -> Iterator[Mistake]:
     names = source.wanted_event_types()
     wanted = _summaries(source)
     if not names or "all" in source.wanted_summaries():
@@ -156,11 +180,11 @@ def _impossible_summaries(source: Source) -> Iterator[Mistake]:
     for index, summary in enumerate(wanted):
         if not any(_has(name, summary) for name in names):
             what = f"none of the event types has a summary of type {summary.type!r}"
-            yield Mistake(("source", "summaries", index), what, _possible(names))
+            yield Mistake((*path, "summaries", index), what, _possible(names))
     for index, name in enumerate(names):
         if not any(_has(name, summary) for summary in wanted) and any(_has(other, each) for other in names for each in wanted):
             what = f"{name} has no summary of type {' or '.join(sorted({repr(each.type) for each in wanted}))}"
-            yield Mistake(("source", "event_types", index), what, _possible([name]))
+            yield Mistake((*path, "event_types", index), what, _possible([name]))
 
 
 def _possible(names: Iterable[str]) -> str:
@@ -280,8 +304,8 @@ def _shared_places(draft: Draft) -> Iterator[Mistake]:
         first = seen.setdefault(frozenset(place.items()), path)
         if first is not path:
             option = next((name for name in stage.place if name in stage.model_fields_set), None)
-            both = "the source itself" if first == ("source",) else f"also that of sink[{first[1]}]"
-            hint = "write elsewhere" if first == ("source",) else "give each sink a place of its own"
+            both = "the source itself" if first == ("source",) else f"also that of {first[0]}[{first[1]}]"
+            hint = _ELSEWHERE.get((str(first[0]), str(path[0])), "write elsewhere")
             yield Mistake((*path, option) if option else path, f"this place is {both}: {_said(stage)}", hint)
 
 

@@ -15,6 +15,7 @@ from esmond_etl.model.interval import Interval, ceil, floor, moment, parse_momen
 from esmond_etl.pipeline import positions
 from esmond_etl.pipeline.settings import Settings
 from esmond_etl.pipeline.tests import Case
+from esmond_etl.plugin.archives import Archives
 from esmond_etl.plugin.sink import Sink
 from esmond_etl.plugin.source import Source
 from esmond_etl.plugin.stage import Stage
@@ -132,5 +133,7 @@ class Definition:
 
 
 def _place(stage: Stage) -> dict[str, Any]:
+    if isinstance(stage, Archives):
+        return {name: _place(part) for name, part in stage.parts.items()}
     place: dict[str, Any] = stage.model_dump(mode="json", include=set(stage.place), exclude_none=True)
     return {"type": type(stage).__name__, **place}

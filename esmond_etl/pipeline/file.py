@@ -21,7 +21,9 @@ from esmond_etl.pipeline.problems import Mistake, Problem, in_words, json_types,
 from esmond_etl.pipeline.secrets import secret
 from esmond_etl.pipeline.settings import Settings
 from esmond_etl.pipeline.tests import Case
+from esmond_etl.plugin.archives import Archives
 from esmond_etl.plugin.registry import Kind, Registry, installed, ours
+from esmond_etl.plugin.source import Source
 from esmond_etl.plugin.stage import Stage, options
 
 #: The parts of a pipeline file that are not settings.
@@ -103,30 +105,51 @@ class _Reader:
 
     def _pipeline(self, raw: dict[str, Any]) -> Definition | None:
         data: dict[str, Any] = self._substituted(raw, ())
-        source_options = data.pop("source", None)
+        given = data.pop("source", None)
         transforms, sinks, tests = (self._list(data, name) for name in ("transform", "sink", "test"))
         settings = self._validated(Settings, data, ())
-        source = self._stage("source", source_options, ("source",)) if source_options is not None else None
-        if source_options is None:
-            self.mistake((), "there is no [source]", 'add one, such as type = "esmond"')
+        source = self._source(given)
         if raw.get("sink", []) == []:
             self.mistake((), "there is no [[sink]]", 'add one, such as type = "parquet"')
         made = tuple(self._stage("transform", each, ("transform", index)) for index, each in enumerate(transforms))
         ends = tuple(self._stage("sink", each, ("sink", index)) for index, each in enumerate(sinks))
         cases = tuple(self._case(each, ("test", index)) for index, each in enumerate(tests))
-        for found in check.mistakes(self._draft(len(made), len(ends))):
+        for found in check.mistakes(self._draft(len(given) if isinstance(given, list) else 0, len(made), len(ends))):
             self.mistake(*found)
         if settings is None or source is None or not ends or None in made + ends + cases:
             return None
         labels = tuple(f"sink[{index}] ({_type(each)})" for index, each in enumerate(sinks))
         return Definition(self.texts.file, settings, source, made, ends, labels, cases)
 
-    def _draft(self, transforms: int, sinks: int) -> check.Draft:
+    def _source(self, given: Any) -> Source | None:
+        """The source; sources that name their archives, as one."""
+        if not given:
+            self.mistake((), "there is no [source]", 'add one, such as type = "esmond"')
+            return None
+        places: list[toml_positions.Path] = (
+            [("source", index) for index in range(len(given))] if isinstance(given, list) else [("source",)]
+        )
+        tables = [dict(each) if isinstance(each, Mapping) else each for each in (given if isinstance(given, list) else [given])]
+        names = [each.pop("archive", None) if isinstance(each, dict) else None for each in tables]
+        made = [self._stage("source", each, path) for each, path in zip(tables, places, strict=True)]
+        for index, (name, path) in enumerate(zip(names, places, strict=True)):
+            for found in check.archive(path, name, names[:index], len(names) > 1):
+                self.mistake(*found)
+                made[index] = None
+        if None in made:
+            return None
+        return made[0] if names == [None] else Archives(parts=dict(zip(names, made, strict=True)))
+
+    def _draft(self, sources: int, transforms: int, sinks: int) -> check.Draft:
         """Of each stage as much as could be made of it, so that one mistake does not hide another."""
         wrong = frozenset(mistake.path for mistake in self.mistakes if not mistake.warning) | self.unset
         return check.Draft(
             self.made.get(()),
-            self.made.get(("source",)),
+            tuple(
+                (path, self.made[path])
+                for path in (("source",), *(("source", each) for each in range(sources)))
+                if path in self.made
+            ),
             tuple(self.made.get(("transform", index)) for index in range(transforms)),
             tuple(self.made.get(("sink", index)) for index in range(sinks)),
             wrong,

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from esmond_etl.model.event_types import EVENT_TYPES
 from esmond_etl.model.interval import DURATION_PATTERN
+from esmond_etl.pipeline.checks import ARCHIVE_NAME
 from esmond_etl.pipeline.settings import Settings
 from esmond_etl.pipeline.tests import Case
 from esmond_etl.plugin.registry import Kind, Registry
@@ -26,6 +27,12 @@ _INCLUDE: Final = {
     "description": "files, beside this one, with keys and stages that several pipelines share; what this file says wins",
 }
 
+_ARCHIVE: Final = {
+    "type": "string",
+    "pattern": rf"^({ARCHIVE_NAME.pattern})$",
+    "description": "name of the archive: it tells several sources apart, in the metadata parameter `archive` and before each metadata key",
+}
+
 _LISTS: Final[dict[Kind, str]] = {
     "transform": "what is done to the datapoints on their way, in this order",
     "sink": "where the datapoints are delivered to: to all of these",
@@ -34,7 +41,7 @@ _LISTS: Final[dict[Kind, str]] = {
 
 def schema(registry: Registry) -> dict[str, Any]:
     """The JSON Schema of a pipeline file whose stages are those of `registry`."""
-    found = {f"{kind}.{name}": _stage(name, model) for kind, name, model in _stages(registry)}
+    found = {f"{kind}.{name}": _stage(kind, name, model) for kind, name, model in _stages(registry)}
     kinds = {kind: [name for name in found if name.startswith(f"{kind}.")] for kind in ("source", "transform", "sink")}
     made = {kind: {"oneOf": [{"$ref": f"#/$defs/{name}"} for name in names]} for kind, names in kinds.items()}
     settings = _object(Settings)
@@ -55,7 +62,7 @@ def schema(registry: Registry) -> dict[str, Any]:
         "properties": {
             **settings["properties"],
             "include": _INCLUDE,
-            "source": {**made["source"], "description": "where series are read from"},
+            "source": {**_one_or_several(made["source"]), "description": "where series are read from"},
             **lists,
             "test": cases,
         },
@@ -64,20 +71,28 @@ def schema(registry: Registry) -> dict[str, Any]:
     }
 
 
+def _one_or_several(source: dict[str, Any]) -> dict[str, Any]:
+    """One table, or several that name their archives."""
+    named = {"allOf": [source, {"required": ["archive"]}]}
+    return {"anyOf": [source, {"type": "array", "minItems": 1, "items": named}]}
+
+
 def _stages(registry: Registry) -> Iterator[tuple[Kind, str, type[BaseModel]]]:
     for each in sorted(registry.found.values(), key=lambda each: (each.kind, each.name)):
         if each.kind != "command":
             yield each.kind, each.name, each.thing
 
 
-def _stage(name: str, model: type[BaseModel]) -> dict[str, Any]:
+def _stage(kind: Kind, name: str, model: type[BaseModel]) -> dict[str, Any]:
     try:
         made = _object(model)
     except Exception as error:  # a stranger's option that no schema can describe: any option may be right
         made = {"description": f"{model.__doc__ or ''} (its options cannot be described: {error})".strip()}
-    kind = {"const": name, "description": made.get("description", "")}
+    own: dict[str, Any] = {"type": {"const": name, "description": made.get("description", "")}}
+    if kind == "source":
+        own["archive"] = _ARCHIVE
     required = ["type", *made.get("required", ())]
-    return {"type": "object", **made, "properties": {"type": kind, **made.get("properties", {})}, "required": required}
+    return {"type": "object", **made, "properties": {**own, **made.get("properties", {})}, "required": required}
 
 
 def _object(model: type[BaseModel]) -> dict[str, Any]:

@@ -47,6 +47,10 @@ class Source(Stage):
         """What the last list had that cannot be read: a metadata key, or what stands in its place -> what is wrong with it."""
         return {}
 
+    def absent(self) -> Mapping[str, str]:
+        """Of several archives, those that the last list lacks: the name of each -> what went wrong."""
+        return {}
+
     def remarks(self) -> Mapping[str, int]:
         """What the user should know of what was read so far -> of how many things it is true."""
         return {}

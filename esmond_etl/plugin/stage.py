@@ -76,6 +76,10 @@ class Stage(BaseModel):
     def close(self) -> None:
         """Let go of what `open` took."""
 
+    def unopened(self) -> Self:
+        """The same stage, not open: such a one can be sent to another process."""
+        return type(self).model_validate(dict(self))
+
     def share(self, parts: int) -> Self:
         """The same stage for one of `parts` workers that are open at once: with its part of a limit that holds for all of them."""
         return self
