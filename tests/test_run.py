@@ -375,7 +375,14 @@ def test_the_demo_moves_everything_and_leaves_nothing_running(tmp_path: Path) ->
     done = etl("demo", "--days", "3", cwd=tmp_path, env={**os.environ, "COLUMNS": "100"})
     assert done.returncode == 0, done.stderr
     assert [line.split()[-1] for line in done.stdout.splitlines() if line.startswith("all ")] == ["0"]
-    assert etl("demo", "--days", "1", cwd=tmp_path).returncode == 0  # again, in the same place
+    again = etl("demo", "--days", "1", "--with", "delta,sql", cwd=tmp_path)  # in the same place
+    assert again.returncode == 0, again.stderr
+    [head] = [line for line in again.stdout.splitlines() if line.startswith("event type")]
+    assert re.split(r"  +", head) == ["event type", "series", "mirrored", "in Parquet", "in Delta", "in SQL", "not the same"]
+    [numbers] = [line.split()[1:] for line in again.stdout.splitlines() if line.startswith("all ")]
+    assert (len(set(numbers[1:5])), numbers[5]) == (1, "0")
+    wrong = etl("demo", "--with", "lake", cwd=tmp_path)
+    assert (wrong.returncode, wrong.stderr) == (2, "esmond-etl: --with lake: the demo knows delta, sql, influxdb\n")
 
 
 def test_years_before_the_first_datapoint_cost_a_request_a_series(sampled: Any, whole: Rows, tmp_path: Path, proxy: Any) -> None:

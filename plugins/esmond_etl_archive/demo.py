@@ -24,30 +24,46 @@ MARK = ".esmond-etl-demo"
 
 TOKEN = "demo"
 
+_TARGETS = {"delta": "Delta", "sql": "SQL", "influxdb": "InfluxDB"}
+
 
 @click.command(short_help="Move sample measurements between two archives on this machine.")
 @click.option(
     "--directory", type=click.Path(file_okay=False, path_type=Path), default="esmond-etl-demo", show_default=True, help="Where."
 )
 @click.option("--days", type=click.IntRange(1, 365), default=28, show_default=True, help="Days of sample measurements.")
-def demo(directory: Path, days: int) -> int:
+@click.option("--with", "more", metavar="NAME,...", default="", help="Deliver also to these: delta, sql, influxdb.")
+def demo(directory: Path, days: int, more: str) -> int:
     """Fill an archive with sample measurements, mirror it into another, export it to Parquet, and compare all three.
 
     Both archives run on this machine, on free ports, and are gone in the end; what was moved stays in the directory.
+
+    With --with, the measurements go to further targets, and are compared there, too. Delta tables and an SQLite database are made in
+    the directory. InfluxDB must be running: INFLUXDB_URL, INFLUXDB_TOKEN, INFLUXDB_ORG and INFLUXDB_BUCKET say where.
     """
+    chosen = {"Parquet": "to-warehouse.toml"} | {_named(name): f"to-{name}.toml" for name in more.split(",") if name}
     _prepare(directory)
     with _archives(directory, days) as (source, target):
-        environment = {"SOURCE_URL": source, "TARGET_URL": target, "TARGET_USER": "demo", "TARGET_KEY": TOKEN}
-        os.environ |= environment | {"WAREHOUSE": str(directory.absolute() / "parquet"), "ESMOND_ETL_LEDGER": str(directory)}
-        pipelines = _load("mirror.toml"), _load("to-warehouse.toml")
+        here = directory.absolute()
+        os.environ |= {"SOURCE_URL": source, "TARGET_URL": target, "TARGET_USER": "demo", "TARGET_KEY": TOKEN}
+        os.environ |= {"WAREHOUSE": str(here / "parquet"), "LAKE": str(here / "lake"), "ESMOND_ETL_LEDGER": str(directory)}
+        os.environ.setdefault("DATABASE_URL", f"sqlite:{here}/warehouse.db")
+        pipelines = [_load(name) for name in ("mirror.toml", *chosen.values())]
         results = [_run(pipeline) for pipeline in pipelines]
         compared = {pipeline.name: _compare(pipeline) for pipeline in pipelines}
-    _report(compared, sum(result.requests for result in results), sum(result.seconds for result in results))
+    _report(compared, [*chosen], sum(result.requests for result in results), sum(result.seconds for result in results))
     _read_back(directory / "parquet")
     _next(directory)
     differing = sum(row[2] for rows in compared.values() for row in rows.values())
     complete = all(result.complete for result in results) and not differing
     return 0 if complete else 1
+
+
+def _named(name: str) -> str:
+    """What people call a target."""
+    if name not in _TARGETS:
+        raise ConfigError(f"--with {name}: the demo knows {', '.join(_TARGETS)}")
+    return _TARGETS[name]
 
 
 def _prepare(directory: Path) -> None:
@@ -105,15 +121,16 @@ def _compare(pipeline: Pipeline) -> dict[str, list[int]]:
     return rows
 
 
-def _report(compared: dict[str, dict[str, list[int]]], requests: int, seconds: float) -> None:
-    mirror, warehouse = compared.values()
+def _report(compared: dict[str, dict[str, list[int]]], targets: list[str], requests: int, seconds: float) -> None:
+    mirror, *others = compared.values()
     rows: list[tuple[str | int, ...]] = []
     for name, (series, same, other) in sorted(mirror.items()):
-        _, exported, lost = warehouse[name]
-        rows.append((name, series, same, exported, other + lost))
-    totals = [sum(int(row[index]) for row in rows) for index in range(1, 5)]
+        found = [each[name] for each in others]
+        rows.append((name, series, same, *(each[1] for each in found), other + sum(each[2] for each in found)))
+    totals = [sum(int(row[index]) for row in rows) for index in range(1, len(rows[0]))]
     print()
-    show.table(("event type", "series", "mirrored", "in Parquet", "not the same"), [*rows, ("all", *totals)])
+    heads = ("event type", "series", "mirrored", *(f"in {name}" for name in targets), "not the same")
+    show.table(heads, [*rows, ("all", *totals)])
     print(f"\nmoved in {seconds:.0f} s with {requests:,} requests; then every datapoint was read back and compared\n")
 
 

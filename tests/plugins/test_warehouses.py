@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -97,3 +100,15 @@ def test_all_warehouses_give_the_same_answers(loaded: dict[str, Any]) -> None:
         for name, answer in answers.items():
             assert answer.keys() == first.keys(), (question, name)
             assert answer == pytest.approx(first, rel=1e-12), (question, name)
+
+
+def test_the_demo_delivers_to_a_time_series_database_that_is_running(victoria: str, tmp_path: Path) -> None:
+    where = {"INFLUXDB_URL": victoria, "INFLUXDB_TOKEN": "t", "INFLUXDB_ORG": "o", "INFLUXDB_BUCKET": "demo"}
+    command = [sys.executable, "-m", "esmond_etl", "demo", "--days", "1", "--with", "influxdb"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, **where}, capture_output=True, text=True, check=False, timeout=200
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines() if line}
+    assert rows["throughput"][1:] == [rows["throughput"][1]] * 3 + ["0"]
+    assert "WARNING" not in done.stderr
