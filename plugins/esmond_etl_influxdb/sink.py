@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -111,6 +112,10 @@ class InfluxDBSink(Sink):
             import urllib3
 
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        if (
+            not logging.getLogger().handlers
+        ):  # the client logs an answer that it cannot read in a way that lets all libraries print warnings
+            logging.getLogger().addHandler(logging.NullHandler())
         client = influxdb_client.InfluxDBClient(
             self.url,
             self._authorization(),

@@ -24,7 +24,7 @@ TESTS: Final = {
     "esmond_etl/engine/plan.py": "plan ledger sinks_apart pipelines run",
     "esmond_etl/engine/ledger.py": "ledger ledger_shards plan sinks_apart changes shards",
     "esmond_etl/engine/delivery.py": "delivery sinks_apart histograms profile",
-    "esmond_etl/engine/stream.py": "stream delivery plugins/transforms sinks_apart estimate",
+    "esmond_etl/engine/stream.py": "stream archives delivery plugins/transforms sinks_apart estimate",
     "esmond_etl/client/wire.py": "wire client_table client_faults reading",
     "plugins/esmond_etl_parquet/partitions.py": "plugins/parquet_partitions plugins/parquet plugins/parquet_replace",
     "esmond_etl/tables/rows.py": "plugins/parquet_partitions plugins/parquet plugins/parquet_replace",

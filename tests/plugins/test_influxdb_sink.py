@@ -389,3 +389,24 @@ def test_without_influxdb_client_it_says_what_to_install() -> None:
 def test_secrets_are_not_shown() -> None:
     sink = InfluxDBSink(url="http://localhost", bucket="b", token="s3cret")
     assert "s3cret" not in repr(sink) + sink.model_dump_json()
+
+
+QUIET = """
+import logging, sys
+from esmond_etl import Context, Interval, Metadata, Series
+from esmond_etl_influxdb.sink import InfluxDBSink
+sink = InfluxDBSink(url=sys.argv[1], org="o", bucket="b", token="t", retries=0)
+sink.open(Context())
+try:
+    list(sink.read(Series(Metadata("k"), "throughput"), Interval(0, 86400)))
+except Exception as error:
+    print(error)
+logging.getLogger("urllib3").warning("the pool is full")
+"""
+
+
+def test_what_libraries_warn_of_is_not_printed(serve: Any, answer: Any) -> None:
+    url = serve(lambda asked: answer(404, b"no JSON")).url
+    done = subprocess.run([sys.executable, "-c", QUIET, url], capture_output=True, text=True, check=False, timeout=60)
+    assert "404" in done.stdout
+    assert done.stderr == ""
