@@ -205,6 +205,10 @@ def watching(name: str, quiet: bool = False) -> Iterator[Lines | Bar]:
         yield Bar(progress, name)
 
 
+#: So many remarks are printed.
+REMARKS = 40
+
+
 def result(result: Result, file: Any = None) -> None:
     """Print how a run went: a line a sink, and what it took."""
     lines = [f"{result.pipeline}: {result.note}"] if result.note else []
@@ -216,7 +220,10 @@ def result(result: Result, file: Any = None) -> None:
     lines.append(f"  {result.requests:,} requests, {amount}, {result.seconds:.1f} s")
     if result.waiting:
         lines.append(f"  {result.waiting:,} rejected datapoints wait: list them with `esmond-etl rejects`, send them with --retry")
-    lines += [f"  {count:,} {remark}" for remark, count in result.remarks.items()]
+    remarks = list(result.remarks.items())
+    lines += [f"  {count:,} {remark}" for remark, count in remarks[:REMARKS]]
+    if len(remarks) > REMARKS:
+        lines.append(f"  and {len(remarks) - REMARKS:,} more remarks: --json has all")
     print(wrapped("\n".join(lines), file or sys.stdout), file=file)
 
 

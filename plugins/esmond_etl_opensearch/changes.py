@@ -21,6 +21,9 @@ from esmond_etl_opensearch.search import Hit
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
+
+HOUR: Final = 3600
+
 _OTHER: Final = "perfSONAR's own document of this moment has another value, or none: it was left as it is"
 
 
@@ -62,6 +65,9 @@ class Outcome:
 
     unchanged: int = 0
     rejects: list[Reject] = field(default_factory=list)
+    missing: Counter[tuple[str, int]] = field(
+        default_factory=Counter
+    )  #: copies: (host that measured, hour) -> results that were not there
 
 
 def operations(wanted: Wanted, there: Present, outcome: Outcome) -> Iterator[Operation]:
@@ -142,6 +148,7 @@ def _copies(test: Test, batches: Sequence[Batch], there: Present, outcome: Outco
                 outcome.unchanged += 1
             else:
                 known[ts, run] += 1
+                outcome.missing[test.metadata.measurement_agent or "an unknown host", ts // HOUR * HOUR] += 1
                 yield _create(test, own, ts, text)
 
 

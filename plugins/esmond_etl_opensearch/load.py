@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from esmond_etl import Batch, Interval, Load, Receipt, Reject, Series, SinkError, Task
+from esmond_etl import Batch, Interval, Load, Receipt, Reject, Series, SinkError, Task, moment
 from esmond_etl_opensearch import changes, present
 from esmond_etl_opensearch.bulk import Bulk, Operation, Taken
 from esmond_etl_opensearch.changes import Test, Wanted
@@ -66,8 +67,10 @@ class OpenSearchLoad(Load):
     there is looked up first; where somebody else changes it meanwhile, it is looked up again.
     """
 
-    def __init__(self, target: Target, task: Task, remark: str = "") -> None:
-        self._target, self._task, self._remark = target, task, remark
+    def __init__(self, target: Target, task: Task, remark: str = "", reports: bool = False) -> None:
+        """With `reports`, the receipt says by host and hour which results were not there."""
+        self._target, self._task, self._remark, self._reports = target, task, remark, reports
+        self._missing: Counter[tuple[str, int]] = Counter()
         self._lock = threading.Lock()
         self._batches: dict[Series, list[Batch]] = {}
         self._ended: set[Series] = set()
@@ -114,6 +117,7 @@ class OpenSearchLoad(Load):
         current = _Pass(there)
         with PointInTime(target.server, target.pattern) as view:
             current.taken = target.bulk.send(self._operations(tests, view if there else None, current.outcome))
+        self._missing |= current.outcome.missing  # what another pass finds missing was found before
         current.count += current.taken.done["create"] - current.taken.done["delete"]
         return current
 
@@ -152,7 +156,14 @@ class OpenSearchLoad(Load):
         given = sum(len(batch) for series in self._ended for batch in self._batches.get(series, ()))
         unchanged = min(last.outcome.unchanged, given - len(rejects))
         written = given - unchanged - len(rejects)
-        return Receipt(written, unchanged, rejects, {self._remark: written} if self._remark and written else {})
+        remarks = {self._remark: written} if self._remark and written else {}
+        if self._reports:
+            remarks |= {_was_missing(*where): count for where, count in sorted(self._missing.items())}
+        return Receipt(written, unchanged, rejects, remarks)
+
+
+def _was_missing(host: str, hour: int) -> str:
+    return f"results of {host} were missing in the hour from {moment(hour)}"
 
 
 def _within(batches: Iterable[Batch], start: int, end: int) -> Iterator[Batch]:

@@ -51,6 +51,10 @@ class OpenSearchSink(Connection, Sink):
     )
     keep: bool = Field(True, description="whether to see to it that a policy of the server never deletes what was written")
 
+    report_missing: bool = Field(
+        False, description="whether a run that copies whole documents says by host and hour how many were missing"
+    )
+
     _target: Target = PrivateAttr()
     _executor: ThreadPoolExecutor = PrivateAttr()
     _lock: Lock = PrivateAttr()
@@ -98,7 +102,7 @@ class OpenSearchSink(Connection, Sink):
             if not self._ready:
                 self._prepare()
                 self._ready = True
-        return OpenSearchLoad(self._target, task, self._remark)
+        return OpenSearchLoad(self._target, task, self._remark, self.report_missing)
 
     def _prepare(self) -> None:
         try:

@@ -25,7 +25,7 @@ from esmond_etl_opensearch.sink import OpenSearchSink
 from esmond_etl_opensearch.source import OpenSearchSource
 
 import esmond_etl
-from esmond_etl import BASE, Context, DataPoint, Interval, Metadata, Result, Series, Served, SinkError, SourceError
+from esmond_etl import BASE, Context, DataPoint, Interval, Metadata, Result, Series, Served, SinkError, SourceError, moment
 from esmond_etl.cli.group import run as command
 from esmond_etl.client.archive import Archive
 from esmond_etl.client.reading import Reader
@@ -416,6 +416,15 @@ def test_gaps_are_healed_and_nothing_is_doubled(opensearch_node: OpenSearch, liv
     path.write_text(text.replace('from = "7d"', "from = 2024-01-01\nto = 2025-01-01"))
     result = ran(path)
     assert result.sinks["sink[0] (opensearch)"].written == len(gone)
+    from esmond_etl_opensearch.codec.metadata import from_document
+
+    missing = Counter(
+        (from_document(documents[number]).measurement_agent, moment(int(time_of(documents[number])) // 3600 * 3600))
+        for number in gone
+    )
+    assert result.remarks == {
+        f"results of {host} were missing in the hour from {hour}": count for (host, hour), count in missing.items()
+    }
     held = central.held()
     assert len(held) == len(documents)
     assert counted([hit["_source"] for hit in held]) == counted(documents)
