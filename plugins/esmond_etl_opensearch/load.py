@@ -14,6 +14,7 @@ from esmond_etl import Batch, Interval, Load, Receipt, Reject, Series, SinkError
 from esmond_etl_opensearch import changes, present
 from esmond_etl_opensearch.bulk import Bulk, Operation, Taken
 from esmond_etl_opensearch.changes import Test, Wanted
+from esmond_etl_opensearch.codec.places import DOCUMENT
 from esmond_etl_opensearch.present import Present
 from esmond_etl_opensearch.search import PointInTime
 from esmond_etl_opensearch.server import Server, ServerError
@@ -123,8 +124,9 @@ class OpenSearchLoad(Load):
 
     def _operations(self, tests: Iterable[Test], view: PointInTime | None, outcome: changes.Outcome) -> Iterator[Operation]:
         for test in tests:
+            copies = any(series.event_type == DOCUMENT for series in test.series)
             for each in self._slices(test):
-                found = present.of_test(view, test.key, each.interval) if view else Present()
+                found = present.of_test(view, test.key, each.interval, names_alone=copies) if view else Present()
                 yield from changes.operations(Wanted(test, each.batches), found, outcome)
 
     def _slices(self, test: Test) -> Iterator[_Slice]:

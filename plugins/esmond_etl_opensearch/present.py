@@ -38,10 +38,10 @@ def count(server: Server, pattern: str, keys: Iterable[str], interval: Interval)
     return sum(search.count(server, pattern, search.of_test(some, interval)) for some in _portions(list(keys)))
 
 
-def of_test(view: PointInTime, key: str, interval: Interval) -> Present:
-    """All documents of a test in `interval`."""
-    found = Present()
-    hits = [hit for page in view.pages(search.of_test(key, interval), ["*"], most=1000, versions=True) for hit in page]
+def of_test(view: PointInTime, key: str, interval: Interval, names_alone: bool = False) -> Present:
+    """All documents of a test in `interval`; with `names_alone`, of each no more than what names its run."""
+    found, fields = Present(), ["pscheduler.run_href"] if names_alone else ["*"]
+    hits = [hit for page in view.pages(search.of_test(key, interval), fields, most=1000, versions=True) for hit in page]
     for hit in sorted(hits, key=lambda each: each.index):
         found.add(hit, key)
     return found
