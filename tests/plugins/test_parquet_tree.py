@@ -325,3 +325,13 @@ def _written(into: Tree, text: str) -> str:
     path = into.scratch()
     Path(path).write_text(text)
     return path
+
+
+def test_files_change_one_by_one_where_nothing_can_be_put_beside_the_tree(tmp_path: Path) -> None:
+    (tmp_path / ".out.esmond-etl").touch()
+    made = Tree(str(tmp_path / "out"))
+    made.open()
+    commit(made, a="1", b="2")
+    commit(made, a="3", b="4")
+    assert held(made) == {"a": "3", "b": "4"}
+    made.close()
