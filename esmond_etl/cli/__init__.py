@@ -11,6 +11,11 @@ from esmond_etl.plugin.commands import COMMANDS as COMMANDS
 DONE, INCOMPLETE, WRONG, LOCKED = 0, 1, 2, 3
 
 
+def logs_json() -> bool:
+    """Whether what is said on stderr is to be JSON."""
+    return os.environ.get("ESMOND_ETL_LOG") == "json"
+
+
 def main() -> NoReturn:
     """Run the command that the arguments name, and exit with its code."""
     if sys.argv[1:] in (["--version"], ["-V"]):

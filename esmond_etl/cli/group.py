@@ -86,17 +86,26 @@ def run(arguments: list[str] | None = None) -> int:
         result: Any = esmond_etl.main(arguments, prog_name="esmond-etl", standalone_mode=False)
         return result if isinstance(result, int) else cli.DONE
     except click.ClickException as error:
-        error.show()
+        error.show() if not cli.logs_json() else _complain(error.format_message(), cli.WRONG)
         return cli.WRONG
     except click.Abort:
-        print("stopped", file=sys.stderr)
-        return cli.INCOMPLETE
+        return _complain("stopped", cli.INCOMPLETE)
     except BrokenPipeError:  # `esmond-etl get ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return cli.INCOMPLETE
     except EsmondEtlError as error:
-        print(f"esmond-etl: {printable(str(error))}", file=sys.stderr)
-        return _exit_code(error)
+        return _complain(f"esmond-etl: {printable(str(error))}", _exit_code(error))
+
+
+def _complain(text: str, code: int) -> int:
+    """Say on stderr why the command ends with `code`; where logs are JSON, as JSON."""
+    if cli.logs_json():
+        from esmond_etl.cli import show
+
+        show.say(text.removeprefix("esmond-etl: "), error=True, exit_code=code)
+    else:
+        print(text, file=sys.stderr)
+    return code
 
 
 def _exit_code(error: EsmondEtlError) -> int:

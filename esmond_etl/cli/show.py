@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
+from esmond_etl import cli
 from esmond_etl.model.errors import ConfigError
 from esmond_etl.model.interval import format_duration
 from esmond_etl.model.text import printable
@@ -127,10 +129,9 @@ def output(pipeline: Definition) -> TextIO:
 
 def say(text: str, **facts: Any) -> None:
     """A line on stderr; as JSON, with `facts`, where the environment asks for JSON logs."""
-    import os
-
-    if os.environ.get("ESMOND_ETL_LOG") == "json":
-        print(json.dumps({"at": round(time.time(), 3), "message": text, **facts}, ensure_ascii=False), file=sys.stderr, flush=True)
+    if cli.logs_json():
+        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        print(json.dumps({"at": now, "message": text, **facts}, ensure_ascii=False), file=sys.stderr, flush=True)
     else:
         print(wrapped(text, sys.stderr), file=sys.stderr, flush=True)
 

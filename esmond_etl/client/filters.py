@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from typing import Any, Final, SupportsInt
 
 from esmond_etl.model.errors import ConfigError
@@ -17,6 +18,20 @@ SLACK: Final = 3600
 
 #: The end of a window that has none: 2100-01-01.
 FOREVER: Final = 4102444800
+
+
+#: How much like a known filter an unknown one must be to be a slip of the pen: an archive has filters of its own.
+SLIP: Final = 0.88
+
+
+def check_name(name: str) -> None:
+    """Raises ConfigError if a filter is not known, and is much like one that is."""
+    written = name.replace("-", "_")
+    known = [each for each, value in vars(ApiFilters).items() if isinstance(value, _Criterion)]
+    close = get_close_matches(written, known, 1, SLIP)
+    if close and written not in known:
+        meant = close[0].replace("_", "-") if "-" in name else close[0]
+        raise ConfigError(f"unknown filter {name!r}: did you mean {meant!r}?")
 
 
 class _Criterion:
@@ -125,6 +140,7 @@ class ApiFilters:
         if name.startswith("_") or name in ApiFilters.__annotations__ or hasattr(type(self), name):
             object.__setattr__(self, name, value)
         else:
+            check_name(name)
             self.metadata_filters[name.replace("_", "-")] = value
 
     def __getattr__(self, name: str) -> Any:

@@ -11,12 +11,13 @@ import msgspec
 import pyarrow as pa
 
 from esmond_etl.client.archive import Archive
-from esmond_etl.client.filters import FOREVER
+from esmond_etl.client.filters import FOREVER, check_name
 from esmond_etl.client.payload import opened, val_type
 from esmond_etl.client.reading import Reader
 from esmond_etl.client.selection import Selection, window
 from esmond_etl.model.batch import TS, Batch, text_column
 from esmond_etl.model.errors import ConfigError
+from esmond_etl.model.event_types import meant_event_type
 from esmond_etl.model.interval import Interval, parse_moment
 from esmond_etl.model.series import Metadata, Series, Summary
 
@@ -61,6 +62,11 @@ def read(
     if what is asked for makes no sense.
     """
     names = frozenset([event_type] if isinstance(event_type, str) else event_type)
+    for name in sorted(names):
+        if meant := meant_event_type(name):
+            raise ConfigError(f"unknown event type {name!r}: did you mean {meant!r}?")
+    for name in filters:
+        check_name(name)
     wanted = _summaries(summaries)
     schema = _schema(names, wanted)
     criteria = {name.replace("_", "-"): value for name, value in filters.items()}

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from typing import Self
 
 from esmond_etl.model.batch import Batch
-from esmond_etl.model.errors import SourceError
+from esmond_etl.model.errors import ConfigError, SourceError
 from esmond_etl.model.interval import Interval
 from esmond_etl.model.series import Series
 from esmond_etl.pipeline.definition import Definition
@@ -49,14 +49,18 @@ class Stream:
     def series(self, interval: Interval, some: bool = False) -> Iterator[Series]:
         """The series that the source offers in `interval`, of the pipeline's shard if it has one; none if `interval` is empty.
 
-        Raises SourceError if one of several archives cannot be listed; not with `some`: then the source's `absent` names it.
+        Raises SourceError if one of several archives cannot be listed; not with `some`: then the source's `absent` names it. Raises
+        ConfigError if the source has nothing at any time that its filters match.
         """
-        shard = self.definition.shard
+        shard, is_empty = self.definition.shard, bool(interval.seconds)
         for each in self.source.series(interval) if interval.seconds else ():
+            is_empty = False
             if shard is None or shard.has(each.metadata.key):
                 yield each
         if not some and (absent := self.source.absent()):
             raise SourceError("; ".join(f"{name}: {reason}" for name, reason in absent.items()))
+        if is_empty and (reason := self.source.unmatched()):
+            raise ConfigError(reason)
 
     def becomes(self, series: Series) -> Series | None:
         """The series that sinks receive the datapoints of `series` as; None if the transforms leave it out."""

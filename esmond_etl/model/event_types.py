@@ -1,6 +1,10 @@
 """Every event type of perfSONAR: how the archive keeps it, its unit, and the summaries it may have."""
 
+from difflib import get_close_matches
 from typing import Final, Literal, NamedTuple
+
+#: How much like a known event type an unknown one must be to be a slip of the pen rather than a type that we do not know.
+SLIP: Final = 0.8
 
 DataType = Literal["integer", "float", "percentage", "histogram", "subinterval", "json"]
 
@@ -113,6 +117,14 @@ EVENT_TYPES: Final[dict[str, EventType]] = {
 def event_type(name: str) -> EventType:
     """What is known of `name`; one that is not known is carried as JSON."""
     return EVENT_TYPES.get(name) or EventType(name, "json")
+
+
+def meant_event_type(name: str) -> str | None:
+    """The event type that a misspelt one is most like; None for one that is known, or is like none of those that are."""
+    if name in EVENT_TYPES:
+        return None
+    close = get_close_matches(name, EVENT_TYPES, 1, SLIP)
+    return close[0] if close and not (name.startswith(f"{close[0]}-") or name.endswith(f"-{close[0]}")) else None
 
 
 def holds_numbers(name: str, summary_type: str = "base") -> bool:

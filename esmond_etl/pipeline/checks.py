@@ -9,13 +9,12 @@ import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from esmond_etl.model.batch import Batch
 from esmond_etl.model.errors import ConfigError
-from esmond_etl.model.event_types import EVENT_TYPES, event_type
+from esmond_etl.model.event_types import EVENT_TYPES, event_type, meant_event_type
 from esmond_etl.model.interval import format_duration, moment, parse_moment
 from esmond_etl.model.series import BASE, Metadata, Series, Served, Summary
 from esmond_etl.pipeline.positions import Path
@@ -28,14 +27,15 @@ from esmond_etl.plugin.source import Source
 from esmond_etl.plugin.stage import Stage
 from esmond_etl.plugin.transform import Transform
 
-#: How much like a known event type an unknown one must be to be a slip of the pen rather than a type that we do not know.
-SLIP: Final = 0.8
-
 #: What to do about two stages that are at one place, by their kinds.
 _ELSEWHERE: Final = {
     ("sink", "sink"): "give each sink a place of its own",
     ("source", "source"): "name each archive once",
 }
+
+#: Names of this machine, and the one that stands for all of them.
+_LOOPBACKS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_LOOPBACK: Final = "localhost"
 
 _PORTS: Final = {"http": 80, "https": 443}
 _DAY: Final = 86400
@@ -119,9 +119,8 @@ def unknown_event_type(path: Path, name: str) -> Mistake | None:
     """A mistake if `name` is much like an event type that is known, a warning if it is unlike all, None if it is known."""
     if name in EVENT_TYPES:
         return None
-    close = get_close_matches(name, EVENT_TYPES, 1, SLIP)
-    if close and not (name.startswith(f"{close[0]}-") or name.endswith(f"-{close[0]}")):
-        return Mistake(path, f"unknown event type {name!r}", f"did you mean {close[0]!r}?")
+    if meant := meant_event_type(name):
+        return Mistake(path, f"unknown event type {name!r}", f"did you mean {meant!r}?")
     return Mistake(path, f"unknown event type {name!r}: its values travel as JSON", warning=True)
 
 
@@ -348,6 +347,7 @@ def _url(text: str) -> str:
         port = parts.port if parts.port != _PORTS.get(parts.scheme) else None
     except ValueError:  # no port, or no address: what connects will say so
         return text
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    host = _LOOPBACK if parts.hostname in _LOOPBACKS else parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
     path = "/".join(["", *(word for word in parts.path.split("/") if word)])
     return urlunsplit((parts.scheme, f"{host}:{port}" if port else host, path, "", ""))

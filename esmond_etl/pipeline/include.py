@@ -116,7 +116,9 @@ class Texts:
             what = f"cannot be read: {error.strerror}" if is_own else f"{name!r} cannot be read: {error.strerror}"
             self.problems.append(Problem(self.file, asked_at, "" if is_own else "include", what))
         except UnicodeDecodeError as error:
-            self.problems.append(Problem(file, (1, 1), "", f"is not UTF-8: {error.reason} at byte {error.start}"))
+            before = error.object[: error.start].decode()
+            position = (before.count("\n") + 1, len(before) - before.rfind("\n"))
+            self.problems.append(Problem(file, position, "", f"is not UTF-8: {error.reason}"))
         except tomllib.TOMLDecodeError as error:
             self.problems.append(_syntax(file, self.known[file], str(error)))
         except ValueError:

@@ -88,6 +88,11 @@ class Archives(Source):
             except EsmondEtlError as error:
                 self._absent[name] = str(error)
 
+    def unmatched(self) -> str | None:
+        """Why none of the archives has what it is asked for."""
+        reasons = [part.unmatched() for name, part in self.parts.items() if name not in self._absent]
+        return "; ".join(reason for reason in reasons if reason) if reasons and all(reasons) else None
+
     def absent(self) -> Mapping[str, str]:
         """The archives that could not be listed the last time, and why."""
         return self._absent

@@ -47,6 +47,10 @@ class Source(Stage):
         """What the last list had that cannot be read: a metadata key, or what stands in its place -> what is wrong with it."""
         return {}
 
+    def unmatched(self) -> str | None:
+        """Why no series can match what the options ask for, at any time; None if nothing tells. Asked after an empty list."""
+        return None
+
     def absent(self) -> Mapping[str, str]:
         """Of several archives, those that the last list lacks: the name of each -> what went wrong."""
         return {}

@@ -2,12 +2,15 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from itertools import islice
 from typing import Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr, field_validator
 
-from esmond_etl import Batch, Context, Duration, Interval, Series, Source, Summary
+from esmond_etl import Batch, ConfigError, Context, Duration, Interval, Metadata, Series, Source, Summary
+from esmond_etl.client.filters import check_name
 from esmond_etl.client.reading import Reader, is_elmond
 from esmond_etl_esmond.connection import Connection
 
@@ -22,6 +25,9 @@ RECENT = 92 * 86400
 
 #: So far may the clock of a measuring host be ahead of the archive's, s.
 AHEAD = 3600
+
+#: So many metadata are looked at for the nearest value of a filter.
+LOOKED_AT = 10_000
 
 
 class EsmondSource(Connection, Source):
@@ -75,6 +81,16 @@ class EsmondSource(Connection, Source):
         """The summaries that the options name."""
         return self.summaries
 
+    @field_validator("match")
+    @classmethod
+    def _known_filters(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            try:
+                check_name(name)
+            except ConfigError as error:
+                raise ValueError(str(error)) from None
+        return value
+
     @field_validator("summaries", mode="before")
     @classmethod
     def _known_summaries(cls, value: Any) -> Any:
@@ -111,6 +127,27 @@ class EsmondSource(Connection, Source):
             return False
         return "all" in self.summaries or str(series.summary) in self.summaries
 
+    def unmatched(self) -> str | None:
+        """Which filter nothing in the archive has ever matched; None for an archive that is empty. Takes a few requests."""
+        place, entries = self._archive.url, list(islice(self._reader.metadata({}), LOOKED_AT))
+        if not entries:
+            return None
+        for name, value in self.match.items():
+            if not _any(self._reader.metadata({name: value})):
+                near = get_close_matches(
+                    str(value), {str(each) for entry in entries if (each := _value(entry, name)) is not None}, 1
+                )
+                return f"{place}: no metadata has {name} = {value!r}" + (f": did you mean {near[0]!r}?" if near else "")
+        matching = list(self._reader.metadata(dict(self.match)))
+        if not matching:
+            return f"{place}: no metadata matches all of {', '.join(self.match)} together"
+        names = {name for entry in matching for name in entry.event_types}
+        if self.event_types is not None and names.isdisjoint(self.event_types):
+            return f"{place}: what matches has none of the event types {', '.join(self.event_types)}; it has {', '.join(sorted(names))}"
+        if not any(map(self._selects, (series for entry in matching for series in entry.series()))):
+            return f"{place}: what matches has none of the summaries {', '.join(self.summaries)}"
+        return None
+
     def unusable(self) -> dict[str, str]:
         """What the archive lists as metadata and is none."""
         return self._reader.unusable
@@ -145,3 +182,12 @@ class EsmondSource(Connection, Source):
         if not self.trust_time_updated or is_elmond(series) or series.served.updated is None:
             return -math.inf
         return series.served.updated
+
+
+def _any(found: Iterable[Metadata]) -> bool:
+    return next(iter(found), None) is not None
+
+
+def _value(entry: Metadata, name: str) -> object:
+    """What a metadata has under the name of a filter."""
+    return getattr(entry, name.replace("-", "_"), None) or entry.parameters.get(name)
