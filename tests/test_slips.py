@@ -132,4 +132,4 @@ def test_the_shell_is_told_what_completes(tmp_path: Path) -> None:
     environment = {**os.environ, "COMP_WORDS": "esmond-etl sta", "COMP_CWORD": "1", "_ESMOND_ETL_COMPLETE": "bash_complete"}
     done = subprocess.run([sys.executable, "-m", "esmond_etl"], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == "plain,status\n"
-    assert "_ESMOND_ETL_COMPLETE=bash_source" in (Path(esmond_etl.__file__).parents[1] / "docs" / "pipelines.md").read_text()
+    assert "_ESMOND_ETL_COMPLETE=bash_source" in (Path(esmond_etl.__file__).parents[1] / "docs" / "getting-started.md").read_text()
