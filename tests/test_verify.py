@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
 from array import array
+from pathlib import Path
 from typing import Any
 
+import esmond_etl_archive
 import pytest
+from esmond_etl_archive.samples import START as SAMPLED
 
 from esmond_etl import Batch, Metadata, Series
+from esmond_etl.cli.group import run as command
 from esmond_etl.engine.verify import Compared, Difference, compare
 from esmond_etl.model.batch import json_column, ts_column
 
@@ -86,3 +91,33 @@ def test_a_number_that_an_archive_has_added_up_is_told_from_other_differences(ca
     said = " ".join(capsys.readouterr().out.split())
     assert "2 of the different values are a multiple of what they should be" in said
     assert "An administrator of the archive must delete these datapoints" in said
+
+
+def test_several_pipelines_are_compared_one_after_the_other(
+    archive: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    esmond_etl_archive.load(archive.archive, esmond_etl_archive.sample(days=1, hosts=2))
+    files = []
+    for name, event_type, url in (
+        ("a", "throughput", archive.url),
+        ("b", "failures", "http://127.0.0.1:9/"),
+        ("c", "path-mtu", archive.url),
+    ):
+        file = tmp_path / f"{name}.toml"
+        source = f'[source]\ntype = "esmond"\nurl = "{url}"\nretries = 0\nevent_types = ["{event_type}"]\n'
+        times = f"from = {SAMPLED}\nto = {SAMPLED + 86400}\n"
+        file.write_text(f'{times}{source}[[sink]]\ntype = "parquet"\npath = "{name}"\n')
+        files.append(str(file))
+    good = [files[0], files[2]]
+    assert command(["run", *good]) == 0
+    capsys.readouterr()
+    assert command(["verify", *good]) == 0
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["a", "c"]
+    assert command(["verify", "--json", *good]) == 0
+    assert [each["pipeline"] for each in json.loads(capsys.readouterr().out)] == ["a", "c"]
+    assert command(["verify", *files]) == 1
+    said = capsys.readouterr()
+    assert [line.split(":")[0] for line in said.out.splitlines()] == ["a", "c"]
+    assert "b: GET http://127.0.0.1:9/" in said.err
+    assert command(["verify", "--output", str(tmp_path / "x.csv"), *good]) == 2
+    assert "go with one pipeline" in capsys.readouterr().err

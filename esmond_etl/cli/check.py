@@ -153,7 +153,8 @@ def _listed(pipeline: Definition, working: bool, series: list[Any], stack: ExitS
     left = f", {passing:,} of them after the transforms" if passing < len(series) else ""
     noun = "series match" if len(series) != 1 else "series matches"
     said = {"said": f"{len(keys):,} metadata, {len(series):,} {noun}{left}; {interval}"}
-    return said if passing else {**said, "warning": "nothing would be delivered: " + (_TOO_NARROW if not keys else _NONE_PASSES)}
+    reason = _NONE_PASSES if keys else pipeline.source.unmatched() or _TOO_NARROW
+    return said if passing else {**said, "warning": f"nothing would be delivered: {reason}"}
 
 
 def _check_neighbours(pipeline: Definition, series: list[Any]) -> None:

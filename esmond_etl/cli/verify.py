@@ -17,6 +17,7 @@ import click
 
 from esmond_etl import cli
 from esmond_etl.cli import show
+from esmond_etl.model.errors import EsmondEtlError
 from esmond_etl.model.text import printable
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def _part(_context: click.Context, _option: click.Parameter, text: str | None) -
 
 
 @click.command(short_help=cli.COMMANDS["verify"])
-@click.argument("pipeline", metavar="PIPELINE", type=click.Path(dir_okay=False))
+@click.argument("pipelines", metavar="PIPELINE...", nargs=-1, required=True, type=click.Path(dir_okay=False))
 @click.option("--from", "from_", metavar="TIME", help='Start here instead: a date, a time, or an age such as "30d".')
 @click.option("--to", metavar="TIME", help="End here instead.")
 @click.option(
@@ -75,8 +76,8 @@ def _part(_context: click.Context, _option: click.Parameter, text: str | None) -
     help="Say whether the sinks still hold what a receipt says; compares nothing else.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def command(pipeline: str, from_: Any, to: Any, check_receipt: Path | None, as_json: bool, **options: Any) -> int:
-    """Compare, series by series and value by value, what should have arrived in the sinks of PIPELINE with what is there.
+def command(pipelines: tuple[str, ...], from_: Any, to: Any, check_receipt: Path | None, as_json: bool, **options: Any) -> int:
+    """Compare, series by series and value by value, what should have arrived in the sinks of each PIPELINE with what is there.
 
     Ends with 0 if all of it is the same, else with 1, and prints what differs: missing, extra and different datapoints. Summaries may
     differ for a known reason: these are counted by reason.
@@ -89,21 +90,45 @@ def command(pipeline: str, from_: Any, to: Any, check_receipt: Path | None, as_j
     """
     from esmond_etl.pipeline import file as config
 
-    loaded = config.load(pipeline)
-    if check_receipt:
-        from esmond_etl.cli import receipts
+    definitions = [config.load(each) for each in pipelines]
+    if check_receipt or options["output"] or options["receipt"]:
+        if len(definitions) > 1:
+            raise click.UsageError("--output, --receipt and --check-receipt go with one pipeline")
+        if check_receipt:
+            return _receipt_checked(definitions[0], check_receipt, as_json)
+    found, failed = [], False
+    for each in definitions:
+        try:
+            found.append(_verified(each, from_, to, options))
+        except EsmondEtlError as error:
+            if len(definitions) == 1:
+                raise
+            show.say(f"{each.name}: {error}")
+            failed = True
+    if as_json:
+        show.as_json(found[0].facts() if len(definitions) == 1 else [each.facts() for each in found])
+    for verification in found if not as_json else ():
+        verification.report()
+    return cli.INCOMPLETE if failed or any(each.differing for each in found) else cli.DONE
 
-        with _opened(loaded) as (delivery, _):
-            return receipts.check(delivery, check_receipt, as_json)
+
+def _receipt_checked(definition: Definition, receipt: Path, as_json: bool) -> int:
+    from esmond_etl.cli import receipts
+
+    with _opened(definition) as (delivery, _):
+        return receipts.check(delivery, receipt, as_json)
+
+
+def _verified(loaded: Definition, from_: Any, to: Any, options: dict[str, Any]) -> _Verification:
+    """What came of comparing one pipeline."""
     if options["summaries"] and (options["quick"] or options["repair"] or options["receipt"]):
         raise click.UsageError("--summaries goes with --sample, --part and --output: base data are what is repaired and proven")
     if options["summaries"] and not any(sink.features.summarizes for sink in loaded.sinks):
         raise click.UsageError(f"--summaries: no sink of {loaded.name} makes summaries")
-    options["output"] = checked_format(options["output"])
+    checked_format(options["output"])
     verification = _Verification(loaded, loaded.wanted(int(time.time()), from_, to), **options)
     verification.go()
-    verification.report(as_json)
-    return cli.INCOMPLETE if verification.differing else cli.DONE
+    return verification
 
 
 def checked_format(path: Path | None) -> Path | None:
@@ -259,11 +284,8 @@ class _Verification:
             "former": {str(each): ", ".join(map(str, intervals)) for each, intervals in self.former.items()},
         }
 
-    def report(self, as_json: bool) -> None:
+    def report(self) -> None:
         """Print it."""
-        if as_json:
-            show.as_json(self.facts())
-            return
         name, differing = self.definition.name, self.differing
         show_differences(differing)
         if self.repaired:
