@@ -172,7 +172,7 @@ class Bar:
     def __init__(self, progress: Any, name: str) -> None:
         self.progress = progress
         self.task = progress.add_task(f"{name}: listing", total=None, points="")
-        self.name = name
+        self.name, self.began = name, time.monotonic()
 
     def listed(self, series: int) -> None:
         """Show how many series there are."""
@@ -185,11 +185,14 @@ class Bar:
 
     def planned(self, amount: int) -> None:
         """Start the bar."""
+        self.began = time.monotonic()
         self.progress.update(self.task, description=self.name, total=amount or 1, completed=0 if amount else 1)
 
     def moved(self, amount: int, outcome: Outcome, result: Result) -> None:
-        """Move the bar on."""
-        self.progress.update(self.task, advance=amount, points=f"{result.read:,} datapoints")
+        """Move the bar on, and say how fast it goes."""
+        seconds = time.monotonic() - self.began
+        rate = f", {result.read / seconds:,.0f}/s" if seconds >= 1 else ""
+        self.progress.update(self.task, advance=amount, points=f"{result.read:,} datapoints{rate}")
 
 
 @contextmanager
@@ -201,7 +204,7 @@ def watching(name: str, quiet: bool = False) -> Iterator[Lines | Bar]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[points]}"))
+    columns = (TextColumn("{task.description}"), BarColumn(24), TaskProgressColumn(), TextColumn("{task.fields[points]}"))
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
         yield Bar(progress, name)
 
