@@ -12,10 +12,12 @@ import esmond_etl_archive
 import pytest
 from esmond_etl_archive.samples import START as SAMPLED
 
-from esmond_etl import Batch, Metadata, Series
+from esmond_etl import BASE, Batch, Interval, Metadata, Series, Served
 from esmond_etl.cli.group import run as command
+from esmond_etl.engine import comparison
 from esmond_etl.engine.verify import Compared, Difference, compare
 from esmond_etl.model.batch import json_column, ts_column
+from esmond_etl.testing import RecordedSource
 
 FAILURES, NUMBERS = Series(Metadata("k"), "failures"), Series(Metadata("k"), "throughput")
 
@@ -121,3 +123,17 @@ def test_several_pipelines_are_compared_one_after_the_other(
     assert "b: GET http://127.0.0.1:9/" in said.err
     assert command(["verify", "--output", str(tmp_path / "x.csv"), *good]) == 2
     assert "go with one pipeline" in capsys.readouterr().err
+
+
+def test_two_sources_are_matched_by_what_metadata_say_and_then_by_key() -> None:
+    def offering(**described: dict[str, Any]) -> RecordedSource:
+        kinds = {"event_types": {"throughput": {BASE: Served("")}}}
+        made = [Metadata(key, tool_name="x", **said, **kinds) for key, said in described.items()]  # type: ignore[arg-type]
+        return RecordedSource(recorded={Series(each, "throughput"): [(5, 1.0)] for each in made})
+
+    old = offering(a={"source": "h1", "parameters": {"p": 1}}, b={"source": "h2"}, c={"source": "h3"})
+    new = offering(a={"source": "h1"}, z={"source": "h2"}, d={"source": "h4"})
+    found = comparison.pairs(old, new, Interval(0, 10), frozenset(), base_alone=True)
+    keys = {(left and left.metadata.key, right and right.metadata.key) for left, right in found}
+    assert keys == {("a", "a"), ("b", "z"), ("c", None), (None, "d")}
+    assert len(found) == 4

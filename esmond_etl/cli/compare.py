@@ -31,9 +31,10 @@ _PARALLEL = 8
 def command(
     one: str, other: str, from_: str, to: str, event_types: tuple[str, ...], summaries: bool, output: Path | None, as_json: bool
 ) -> int:
-    """Compare A with B, value by value. Each is the URL of an archive, or the folder of a Parquet tree.
+    """Compare A with B, value by value. Each is the URL of an archive (elmond, too), or the folder of a Parquet tree or of Delta
+    tables.
 
-    Metadata are matched by what they say, as a copy has other keys. Ends with 0 if all is the same, else with 1.
+    Metadata are matched by what they say, as a copy has other keys, then by their keys. Ends with 0 if all is the same, else with 1.
 
     \b
     Examples:
@@ -87,7 +88,7 @@ def _opened(place: str, stack: ExitStack) -> Any:
 
     found = [source for kind in installed("source").of("source").values() if (source := kind.at(place)) is not None]
     if not found:
-        raise ConfigError(f"{place!r} is no place that can be read: give the URL of an archive, or the folder of a Parquet tree")
+        raise ConfigError(f"{place!r} is no place that can be read: give the URL of an archive, or the folder of an export")
     found[0].open(Context("compare", _PARALLEL))
     stack.callback(found[0].close)
     return found[0]

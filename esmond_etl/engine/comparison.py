@@ -23,9 +23,10 @@ class Pair(NamedTuple):
 
 
 def pairs(left: Source, right: Source, interval: Interval, event_types: frozenset[str], base_alone: bool) -> list[Pair]:
-    """The series of two open sources, matched by the content of their metadata: the keys may differ.
+    """The series of two open sources, matched by the content of their metadata, as the keys of a copy may differ.
 
-    Several with the same content are matched in the order of their keys.
+    Several with the same content are matched in the order of their keys. Series that are left are matched by their keys: elmond says
+    less of a test than the archive that it was carried over from.
     """
     here, there = (_by_content(each, interval, event_types, base_alone) for each in (left, right))
     found = []
@@ -33,7 +34,17 @@ def pairs(left: Source, right: Source, interval: Interval, event_types: frozense
         ours, theirs = here.get(content, []), there.get(content, [])
         for number in range(max(len(ours), len(theirs))):
             found.append(Pair(ours[number] if number < len(ours) else None, theirs[number] if number < len(theirs) else None))
-    return found
+    return _matched_by_key(found)
+
+
+def _matched_by_key(found: list[Pair]) -> list[Pair]:
+    alone = {right.id: right for left, right in found if left is None and right is not None}
+    taken = {left.id: alone[left.id] for left, right in found if right is None and left is not None and left.id in alone}
+    return [
+        Pair(left, taken.get(left.id)) if left is not None and right is None else Pair(left, right)
+        for left, right in found
+        if left is not None or right is None or right.id not in taken
+    ]
 
 
 def _by_content(source: Source, interval: Interval, event_types: frozenset[str], base_alone: bool) -> dict[str, list[Series]]:

@@ -28,6 +28,7 @@ from esmond_etl_parquet.source import ParquetSource
 import esmond_etl
 from esmond_etl import ConfigError, Context, Interval, Series, SinkError, SourceError, Task
 from esmond_etl.cli.compact import command as compact
+from esmond_etl.cli.group import run as command
 from esmond_etl.testing import DAY, START, Points, deliver, points_of, series
 
 THREE_DAYS = Interval(START, START + 3 * DAY)
@@ -56,7 +57,7 @@ def rows(path: Path, name: str = "throughput") -> Counter[tuple[Any, ...]]:
     return Counter(zip(table.column("metadata_key").to_pylist(), ts, table.column("val").to_pylist(), strict=True))
 
 
-def test_an_archive_goes_there_and_back_value_for_value(tmp_path: Path) -> None:
+def test_an_archive_goes_there_and_back_value_for_value(tmp_path: Path, capsys: Any) -> None:
     store = esmond_etl_archive.Archive(tmp_path / "source.db")
     esmond_etl_archive.load(store, esmond_etl_archive.sample(days=2, hosts=2))
     times = f"from = {SAMPLED}\nto = {SAMPLED + 2 * DAY}\n"
@@ -77,6 +78,8 @@ def test_an_archive_goes_there_and_back_value_for_value(tmp_path: Path) -> None:
         again = esmond_etl.load(tmp_path / "back.toml")
         assert again.run().complete
         assert all(each.same for each in again.verify())
+    assert command(["compare", str(tmp_path / "lake"), str(tmp_path / "p"), "--summaries"]) == 0
+    assert f"(0 in A alone, 0 in B alone), {result.read:,} datapoints the same" in capsys.readouterr().out
     assert listed(DeltaSource(path=str(tmp_path / "lake"))) == listed(ParquetSource(path=str(tmp_path / "p")))
 
 
