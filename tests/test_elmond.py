@@ -198,7 +198,7 @@ def page_of(documents: list[Document], series: Series, asked: Interval, limit: i
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(made=st.lists(st.tuples(STEPS, KINDS), max_size=120), cuts=st.sets(st.integers(0, 9000), max_size=3))
 def test_whatever_results_there_are_they_are_read_once(made: list[tuple[int, str]], cuts: set[int]) -> None:
     """Unless half a page of results in a row has no run, or one second has more than that, nothing is lost."""

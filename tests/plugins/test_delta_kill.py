@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from esmond_etl.testing import START as FIRST
 pytestmark = pytest.mark.slow
 
 WRITERS = 4
-KILLS = 20
+KILLS = int(os.environ.get("ESMOND_ETL_KILLS", "8"))
 
 
 @pytest.fixture(scope="module")
