@@ -65,12 +65,12 @@ class DeltaSink(OwnedSink):
 
     def open(self, context: Context) -> None:
         """Import what is heavy; tables are made when there is something to put into them."""
-        needed()
         self._tables = self._unopened()
         self._commits, self._reader = Commits(self._tables), Reader(self._tables)
         self._kinds, self._lock = {}, threading.Lock()
 
     def _unopened(self) -> Tables:
+        needed()
         return Tables(self.path, {name: value.get_secret_value() for name, value in self.storage.items()})
 
     @property
