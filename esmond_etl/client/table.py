@@ -19,23 +19,12 @@ from esmond_etl.model.batch import TS, Batch, text_column
 from esmond_etl.model.errors import ConfigError
 from esmond_etl.model.event_types import meant_event_type
 from esmond_etl.model.interval import Interval, parse_moment
-from esmond_etl.model.series import Metadata, Series, Summary
+from esmond_etl.model.series import SUBJECT_COLUMNS, Metadata, Series, Summary
 
 Moment = int | str | date
 
 #: What is said of every datapoint, after `ts` and `val`: the columns of the Parquet sink, and what it says in the names of its folders.
-SUBJECT: Final = (
-    "metadata_key",
-    "source",
-    "destination",
-    "measurement_agent",
-    "tool_name",
-    "input_source",
-    "input_destination",
-    "parameters",
-    "event_type",
-    "summary",
-)
+SUBJECT: Final = (*SUBJECT_COLUMNS, "event_type", "summary")
 
 
 def read(

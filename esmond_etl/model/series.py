@@ -9,6 +9,9 @@ from esmond_etl.model.event_types import URL_WORDS, event_type, holds_numbers
 #: The fields of a subject; every other field of metadata is a free-form parameter.
 SUBJECT_FIELDS = ("source", "destination", "measurement-agent", "tool-name", "input-source", "input-destination")
 
+#: The columns of a table that say of each datapoint what it is of.
+SUBJECT_COLUMNS = ("metadata_key", *(name.replace("-", "_") for name in SUBJECT_FIELDS), "parameters")
+
 #: What an archive adds to metadata by itself: not part of the measurement, never posted.
 MADE_UP = frozenset(
     {

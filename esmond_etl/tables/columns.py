@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esmond_etl.model.batch import JSON_TEXT, NUMBER, TS, Batch, json_column, number_column, text_column
-from esmond_etl.model.series import Metadata, Series
+from esmond_etl.model.series import SUBJECT_COLUMNS, Metadata, Series
 from esmond_etl.plugin.sink import Reject
 from esmond_etl.tables import histograms, typed
 from esmond_etl.tables.typed import Typed
@@ -41,16 +41,7 @@ NOUNS: Final[dict[Kind, str]] = {
 }
 
 #: What is said of every datapoint of a series: dictionaries, for they hardly ever change from one row to the next.
-SUBJECT: Final = (
-    "metadata_key",
-    "source",
-    "destination",
-    "measurement_agent",
-    "tool_name",
-    "input_source",
-    "input_destination",
-    "parameters",
-)
+SUBJECT: Final = SUBJECT_COLUMNS
 
 #: What no row is without; to say so makes files smaller and quicker to write.
 _ALWAYS: Final = frozenset({"ts", "metadata_key", "parameters"})
