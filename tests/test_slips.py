@@ -14,9 +14,10 @@ from typing import Any
 import esmond_etl_archive
 import pytest
 from esmond_etl_archive.samples import START
+from esmond_etl_esmond.source import EsmondSource
 
 import esmond_etl
-from esmond_etl import ConfigError
+from esmond_etl import ConfigError, Context
 from esmond_etl.cli.group import run as command
 from esmond_etl.client.filters import ApiFilters
 
@@ -72,6 +73,14 @@ def test_filters_that_match_nothing_together_are_an_error(archive: Any, tmp_path
         esmond_etl_archive.load(archive.archive, [{"metadata": metadata, "datapoints": {"throughput": [[START, 1]]}}])
     assert command(["run", str(written(tmp_path, archive.url, 'match = { tool-name = "x", source = "192.0.2.2" }'))]) == 2
     assert "no metadata matches all of tool-name, source together" in capsys.readouterr().err
+
+
+def test_that_something_matches_at_other_times_takes_one_request(filled: Any) -> None:
+    source = EsmondSource(url=filled.url, event_types=["throughput"])
+    source.open(Context())
+    assert source.unmatched() is None
+    assert source.traffic.requests == 1
+    source.close()
 
 
 def test_an_archive_without_anything_is_no_error(archive: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from esmond_etl import Interval, Series
+from esmond_etl import Interval, Series, SinkError
 from esmond_etl.tables import catalog
 from esmond_etl.tables.catalog import NOTHING, Seen
 from esmond_etl_delta.load import Delivery, Shelf, schema
@@ -29,7 +29,7 @@ class Commits:
         self._tables = tables
         self._lock, self._turn = threading.Lock(), threading.Lock()
         self._waiting: list[Delivery] = []
-        self._failed: dict[int, Exception] = {}  # by identity of the delivery
+        self._failed: dict[int, BaseException] = {}  # by identity of the delivery
 
     def deliver(self, delivery: Delivery) -> None:
         """Returns once `delivery` is durable; raises what went wrong."""
@@ -40,11 +40,13 @@ class Commits:
                 together, self._waiting = self._waiting, []
             try:
                 self._commit(together)
-            except Exception as error:  # whatever happened to one has happened to all
+            except BaseException as error:  # a panic of the library is no Exception: nobody may take it for success
                 self._failed.update({id(each): error for each in together})
             failed = self._failed.pop(id(delivery), None)
-        if failed:
+        if isinstance(failed, Exception):
             raise failed
+        if failed is not None:
+            raise SinkError(f"the commit broke off: {failed!r}") from failed
 
     def _commit(self, together: Sequence[Delivery]) -> None:
         keys = {id(each): each.keys() for each in together}

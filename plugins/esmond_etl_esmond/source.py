@@ -128,7 +128,12 @@ class EsmondSource(Connection, Source):
         return "all" in self.summaries or str(series.summary) in self.summaries
 
     def unmatched(self) -> str | None:
-        """Which filter nothing in the archive has ever matched; None for an archive that is empty. Takes a few requests."""
+        """Which filter nothing in the archive has ever matched; None for an archive that is empty.
+
+        Takes a request if something matches at other times, a few if nothing does.
+        """
+        if any(map(self._selects, (series for entry in self._reader.metadata(dict(self.match)) for series in entry.series()))):
+            return None
         place, entries = self._archive.url, list(islice(self._reader.metadata({}), LOOKED_AT))
         if not entries:
             return None
@@ -144,9 +149,7 @@ class EsmondSource(Connection, Source):
         names = {name for entry in matching for name in entry.event_types}
         if self.event_types is not None and names.isdisjoint(self.event_types):
             return f"{place}: what matches has none of the event types {', '.join(self.event_types)}; it has {', '.join(sorted(names))}"
-        if not any(map(self._selects, (series for entry in matching for series in entry.series()))):
-            return f"{place}: what matches has none of the summaries {', '.join(self.summaries)}"
-        return None
+        return f"{place}: what matches has none of the summaries {', '.join(self.summaries)}"
 
     def unusable(self) -> dict[str, str]:
         """What the archive lists as metadata and is none."""

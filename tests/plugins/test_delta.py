@@ -267,3 +267,23 @@ def test_the_programs_in_the_docs_read_the_tables(tmp_path: Path, monkeypatch: p
     assert len(said) == 3
     for printed, expected in zip(said, ("3.0", "0.25", "38.5"), strict=True):
         assert expected in printed
+
+
+class Panic(BaseException):
+    """What the library raises when it breaks down: no Exception."""
+
+
+def test_no_delivery_of_a_commit_that_breaks_off_is_taken_for_delivered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as sink, ThreadPoolExecutor(6) as pool:
+
+        def broken(*_: Any) -> None:
+            raise Panic
+
+        monkeypatch.setattr(sink._tables, "replace", broken)
+        with sink._commits._turn:  # until all of them wait: they become one commit
+            delivered = [pool.submit(deliver, sink, hourly(1.0, key), THREE_DAYS) for key in "abcdef"]
+            while len(sink._commits._waiting) < 6:
+                time.sleep(0.01)
+        for each in delivered:
+            with pytest.raises(SinkError, match="the commit broke off: Panic"):
+                each.result(60)
