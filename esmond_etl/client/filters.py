@@ -20,7 +20,7 @@ SLACK: Final = 3600
 FOREVER: Final = 4102444800
 
 
-#: How much like a known filter an unknown one must be to be a slip of the pen: an archive has filters of its own.
+#: How similar an unknown filter must be to a known one to count as a typing mistake: archives have further filters.
 SLIP: Final = 0.88
 
 

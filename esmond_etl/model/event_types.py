@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 from typing import Final, Literal, NamedTuple
 
-#: How much like a known event type an unknown one must be to be a slip of the pen rather than a type that we do not know.
+#: How similar an unknown event type must be to a known one to count as a typing mistake.
 SLIP: Final = 0.8
 
 DataType = Literal["integer", "float", "percentage", "histogram", "subinterval", "json"]
@@ -120,7 +120,7 @@ def event_type(name: str) -> EventType:
 
 
 def meant_event_type(name: str) -> str | None:
-    """The event type that a misspelt one is most like; None for one that is known, or is like none of those that are."""
+    """The known event type that a misspelt name is closest to; None if the name is known, or close to none."""
     if name in EVENT_TYPES:
         return None
     close = get_close_matches(name, EVENT_TYPES, 1, SLIP)

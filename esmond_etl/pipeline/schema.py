@@ -30,7 +30,7 @@ _INCLUDE: Final = {
 _ARCHIVE: Final = {
     "type": "string",
     "pattern": rf"^({ARCHIVE_NAME.pattern})$",
-    "description": "name of the archive: it tells several sources apart, in the metadata parameter `archive` and before each metadata key",
+    "description": "the name of this archive: the metadata parameter `archive`, and the prefix of each metadata key",
 }
 
 _LISTS: Final[dict[Kind, str]] = {

@@ -143,7 +143,7 @@ class Sink(Stage):
 
     @classmethod
     def at(cls, place: str) -> Self | None:
-        """The sink that keeps what is at `place`, a path or a URL, without further options; None if it is none of this kind."""
+        """The sink, without further options, that wrote what is at `place` (a path or a URL); None if another kind of sink did."""
         return None
 
     def compact(self) -> str:

@@ -103,7 +103,7 @@ class Reader:
         self._snapshots: dict[str, Snapshot] = {}
 
     def snapshot(self, name: str, newest: bool = True) -> Snapshot | None:
-        """A table; None if there is none. With `newest`, it is looked at again."""
+        """A table; None if it does not exist. With `newest`, its log is read again first."""
         with self._lock:
             held = self._snapshots.get(name)
             if held is not None and (not newest or self._tables.as_of is not None):

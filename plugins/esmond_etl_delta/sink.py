@@ -15,11 +15,12 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr
 from esmond_etl import Batch, Context, Features, Interval, Load, OwnedSink, Series, SinkError, Task
 from esmond_etl.tables import columns
 from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.places import without_secrets
 from esmond_etl_delta.commits import Commits
 from esmond_etl_delta.compact import compact
 from esmond_etl_delta.load import Delivery
 from esmond_etl_delta.reading import Reader
-from esmond_etl_delta.tables import METADATA, OWNERS, Tables, needed, plain, reported, table_of, without_secrets
+from esmond_etl_delta.tables import METADATA, OWNERS, Tables, needed, plain, reported, table_of
 
 
 class DeltaSink(OwnedSink):

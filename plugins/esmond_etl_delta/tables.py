@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 
 from esmond_etl import EsmondEtlError, PluginError, Summary
 from esmond_etl.tables import catalog
+from esmond_etl.tables.places import without_secrets
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -28,16 +28,16 @@ PARTITIONS: Final = ("summary", "date")
 #: Microseconds, as Delta keeps moments.
 MOMENT: Final = pa.timestamp("us", "UTC")
 
-#: How often a change is made anew because another process changed the same rows first.
+#: How often a change is tried again because another process changed the same rows first.
 TRIES: Final = 20
 
 
-#: What does not stand in a table's name: readers differ in how they write it in a URL.
+#: Characters that are not used in table names: readers encode them differently in URLs.
 _ODD: Final = re.compile(r"[^A-Za-z0-9.-]")
 
 
 def table_of(event_type: str, summary: Summary) -> str:
-    """The table that the datapoints are in; statistics are JSON whatever the event type is, and have one of their own."""
+    """The name of the table that holds the datapoints. Statistics are always JSON text, and have their own table."""
     name = _ODD.sub(lambda found: "".join(f"_{byte:02x}" for byte in found[0].encode()), event_type)
     return f"{name}-statistics" if summary.type == "statistics" else name
 
@@ -79,7 +79,7 @@ class Tables:
         return f"{self.path}/{name}"
 
     def open(self, name: str) -> DeltaTable | None:
-        """A table as it is now, or as it was; None if there is none."""
+        """A table at its newest version, or at `as_of`; None if it does not exist, or did not then."""
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
@@ -173,12 +173,6 @@ def entries(table: DeltaTable | None) -> pa.Table:
 def quoted(text: str) -> str:
     """A text in a predicate."""
     return "'" + text.replace("'", "''") + "'"
-
-
-def without_secrets(url: str) -> str:
-    """A URL without user, password and query; a path as it is, but for a slash at its end."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/") if "://" in url else url.rstrip("/") or "/"
 
 
 @contextmanager

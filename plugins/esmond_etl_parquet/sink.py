@@ -13,12 +13,13 @@ from pydantic import Field, PrivateAttr
 from esmond_etl import Batch, Context, Features, Interval, Load, OwnedSink, Series, SinkError, Task
 from esmond_etl.tables import columns
 from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.places import without_secrets
 from esmond_etl_parquet import files, owners, reading
 from esmond_etl_parquet.compact import compact
 from esmond_etl_parquet.files import Shelf
 from esmond_etl_parquet.load import ParquetLoad
 from esmond_etl_parquet.recent import Recent
-from esmond_etl_parquet.tree import STAGING, Tree, spoken, without_secrets
+from esmond_etl_parquet.tree import STAGING, Tree, spoken
 
 
 class ParquetSink(OwnedSink):

@@ -8,9 +8,10 @@ from typing import ClassVar, Self
 from pydantic import Field, PrivateAttr
 
 from esmond_etl import Batch, Context, Interval, Series, Source, SourceError
+from esmond_etl.tables.places import without_secrets
 from esmond_etl_parquet import catalog, files, reading
 from esmond_etl_parquet.files import Shelf
-from esmond_etl_parquet.tree import Tree, spoken, without_secrets
+from esmond_etl_parquet.tree import Tree, spoken
 
 
 class ParquetSource(Source):

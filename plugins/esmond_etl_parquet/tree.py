@@ -30,13 +30,13 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import IO, NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from esmond_etl import EsmondEtlError
+from esmond_etl.tables.places import without_secrets
 from esmond_etl_parquet import exchange
 from esmond_etl_parquet.turns import Turns, clear_dead, locked, new_owner, new_scratch, scratches
 
@@ -336,12 +336,6 @@ def spoken(error: type[EsmondEtlError], *places: object) -> Iterator[None]:
 def sentence(error: type[EsmondEtlError], problem: Exception, *places: object) -> EsmondEtlError:
     """What the file system or Arrow reports, as an `error` that names the places."""
     return error(": ".join(map(str, [*places, " ".join(str(problem).split())])))
-
-
-def without_secrets(url: str) -> str:
-    """A URL without user, password and query; a path as it is, but for a slash at its end."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/") if "://" in url else url.rstrip("/") or "/"
 
 
 def sync_all(paths: Iterable[str]) -> None:

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 from esmond_etl_parquet import exchange, tree
-from esmond_etl_parquet.tree import Change, Tree, without_secrets
+from esmond_etl_parquet.tree import Change, Tree
 
 from esmond_etl import SinkError
+from esmond_etl.tables.places import without_secrets
 
 
 @pytest.fixture(params=["folders change places", "files change one by one"])
