@@ -152,6 +152,6 @@ def test_a_metadata_that_is_none_is_set_aside_and_the_rest_is_delivered(archive_
     result = made.run(check=False)
     assert result.sinks["sink[0] (parquet)"].written == 2
     assert len(result.failures) == 1
-    assert "the archive lists something that is no metadata" in next(iter(result.failures.values()))
+    assert "the archive lists an invalid entry" in next(iter(result.failures.values()))
     again = made.run(check=False)
     assert (again.read, len(again.failures)) == (0, 1)

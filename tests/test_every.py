@@ -225,7 +225,7 @@ def scraped(port: int, wait: bool = False) -> dict[tuple[str, ...], float]:
     ("options", "said"),
     [
         (["--every", "often"], "'often' is not a duration"),
-        (["--every", "0s"], "must be longer than nothing"),
+        (["--every", "0s"], "must be longer than 0"),
         (["--metrics-port", "9999"], "--metrics-port goes with --every"),
         (["--every", "1s", "--reload"], "leave out --every or --reload"),
     ],

@@ -80,7 +80,7 @@ def test_what_the_options_do_not_say_is_asked_for() -> None:
 def test_a_wrong_answer_is_asked_for_again_at_once() -> None:
     Path("mine.toml").touch()
     answers = {
-        "mine.toml": "mine.toml is there already: give another name",
+        "mine.toml": "mine.toml exists already: give another name",
         "no/new.toml": "no/new.toml cannot be written: there is no folder no: make it, or give another path",
         "new.toml": "",
         "http://h:port/": "source.url: is not the URL of an archive: write https://HOST/",
@@ -150,8 +150,8 @@ def test_nothing_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["new", "pipeline", "new.toml", "--sink", "stdout", "--event-types", "all", *ANSWERS]) == 2
     assert run(["new", "plugin", "acme"]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        "esmond-etl: new.toml is there already: give another name",
-        "esmond-etl: acme is there already: give another name",
+        "esmond-etl: new.toml exists already: give another name",
+        "esmond-etl: acme exists already: give another name",
     ]
     assert (Path("new.toml").read_text(), [each.name for each in Path("acme").iterdir()]) == ("mine", ["mine"])
 
@@ -192,7 +192,7 @@ def test_a_plugin_is_whole_though_nobody_reads_what_is_printed(folder: Path) -> 
 @pytest.mark.parametrize("name", ["Acme", "9acme", "acme_probes", "a/b", "acme-", ""])
 def test_a_plugin_needs_a_name_that_can_be_installed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["new", "plugin", name]) == 2
-    assert "is no name for a plugin: use small letters" in capsys.readouterr().err
+    assert "is not a valid name for a plugin: use small letters" in capsys.readouterr().err
     assert list(Path().iterdir()) == []
 
 

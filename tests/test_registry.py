@@ -278,12 +278,12 @@ REASONS = [
     "plugin asking (acme_asking, of acme-asking 1.2): PluginValidationError: Plugin 'asking' for hook 'esmond_etl_sinks' hookimpl "
     "definition: esmond_etl_sinks(config) Argument(s) {'config'} are declared in the hookimpl but can not be found in the hookspec",
     "plugin misspelt (acme_misspelt, of acme-misspelt 1.2): there is no hook esmond_etl_sink; did you mean esmond_etl_sinks?",
-    "plugin mixed (acme_mixed, of acme-mixed 1.2): command 'no-command': <built-in function print> is no click command",
+    "plugin mixed (acme_mixed, of acme-mixed 1.2): command 'no-command': <built-in function print> is not a click command",
     "plugin mixed (acme_mixed, of acme-mixed 1.2): command 'run': the name is taken by a command of esmond-etl itself: choose another",
     "plugin mixed (acme_mixed, of acme-mixed 1.2): source 'a b': a name is made of letters, digits, '.', '_' and '-'",
     "plugin mixed (acme_mixed, of acme-mixed 1.2): source 'half': Half does not define read",
-    "plugin mixed (acme_mixed, of acme-mixed 1.2): source 'instance': StdoutSink(format='table') is no class derived from Source",
-    "plugin mixed (acme_mixed, of acme-mixed 1.2): source 'sink': StdoutSink is no class derived from Source",
+    "plugin mixed (acme_mixed, of acme-mixed 1.2): source 'instance': StdoutSink(format='table') is not a class derived from Source",
+    "plugin mixed (acme_mixed, of acme-mixed 1.2): source 'sink': StdoutSink is not a class derived from Source",
     "plugin nothing (acme_nothing, of acme-nothing 1.2): its hook esmond_etl_sinks failed: TypeError: it returned NoneType, not a "
     "dict of names",
     "plugin quits (acme_quits, of acme-quits 1.2): SystemExit: goodbye",

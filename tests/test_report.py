@@ -88,7 +88,7 @@ def test_what_cannot_be_right_is_shown_by_kind(pipeline: Path, ledger: Ledger) -
     assert text.count("&lt;b&gt;") == MOST
     assert "2 more: <code>esmond-etl check --data</code> lists all." in text
     assert "<b>" not in text
-    assert "nothing wrong was found" in page(facts(file.load(pipeline), ledger), [])
+    assert "no problems found" in page(facts(file.load(pipeline), ledger), [])
     assert "cannot be right" not in page(facts(file.load(pipeline), ledger))
 
 

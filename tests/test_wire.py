@@ -80,7 +80,7 @@ def test_a_list_sets_aside_what_is_no_metadata() -> None:
     found = wire.decode_metadata_list(json.dumps(entries).encode())
     assert ([each.key for each in found.metadata], found.total, found.entries) == (["a"], 7, 3)
     assert list(found.unusable) == ["b", repr(["x" * 200])[:80]]
-    assert all(reason.startswith("the archive lists something that is no metadata (") for reason in found.unusable.values())
+    assert all(reason.startswith("the archive lists an invalid entry (") for reason in found.unusable.values())
 
 
 @pytest.mark.parametrize(("total", "expected"), [("7", None), (None, None), (0, 0)])

@@ -12,7 +12,7 @@ DONE, INCOMPLETE, WRONG, LOCKED = 0, 1, 2, 3
 
 
 def logs_json() -> bool:
-    """Whether what is said on stderr is to be JSON."""
+    """Whether messages on stderr are JSON."""
     return os.environ.get("ESMOND_ETL_LOG") == "json"
 
 
@@ -21,5 +21,7 @@ def main() -> NoReturn:
     if sys.argv[1:] in (["--version"], ["-V"]):
         print(f"esmond-etl {__version__}")
         sys.exit(DONE)
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # to look for them, it reads what every installed package says
+    os.environ.setdefault(
+        "PYDANTIC_DISABLE_PLUGINS", "__all__"
+    )  # to look for them, it reads the metadata of every installed package
     sys.exit(import_module("esmond_etl.cli.group").run())

@@ -1,4 +1,4 @@
-"""Tells somebody that a run has not delivered all that was due."""
+"""Reports a run that did not deliver everything."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from esmond_etl.cli import show
 if TYPE_CHECKING:
     from esmond_etl.engine.result import Result
 
-#: Tries of the request, and how long it may take, s.
+#: Tries of the request, and its time-out, s.
 _TRIES, _PATIENCE = 4, 20
 
 
 def alert(url: str, result: Result) -> None:
-    """POST the summary of a run to `url`; if that fails, the run says so, and goes on."""
+    """POST the summary of a run to `url`; if that fails, the run reports it and goes on."""
     import requests
     from requests.adapters import HTTPAdapter
     from urllib3.util import Retry

@@ -21,21 +21,19 @@ if TYPE_CHECKING:
     from esmond_etl.pipeline.problems import Problem
     from esmond_etl.plugin.stage import Context
 
-_TOO_NARROW = "the source has nothing that the filters match: check `match`, `event_types`, `summaries` and `from`"
+_TOO_NARROW = "nothing in the source matches the filters: check `match`, `event_types`, `summaries` and `from`"
 _NONE_PASSES = "the transforms leave out every series"
 
 
 @click.command(short_help=cli.COMMANDS["check"])
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(dir_okay=False))
-@click.option(
-    "--connect", is_flag=True, help="Also list the sources, and try the sinks; no datapoint is read, and nothing written."
-)
-@click.option("--data", is_flag=True, help="Also read the measurements, and say which of them cannot be right.")
+@click.option("--connect", is_flag=True, help="Also list the sources, and try the sinks; reads no datapoint, and writes nothing.")
+@click.option("--data", is_flag=True, help="Also read the measurements, and report those that cannot be right.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(files: tuple[str, ...], connect: bool, data: bool, as_json: bool) -> int:
     """Report every mistake in each FILE, a line each: file:line:column: where: what; hint.
 
-    Nothing is connected to without --connect or --data. A warning does not stop a run, an error does: `esmond-etl run` refuses the
+    It makes no connection without --connect or --data. A warning does not stop a run, an error does: `esmond-etl run` refuses the
     file before it reads anything.
 
     \b
@@ -86,7 +84,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _same_ledger(pipelines: list[Definition]) -> Iterator[Problem]:
-    """Two files that would keep what they have done in one ledger, and so undo each other's."""
+    """Two files with one ledger would undo each other's work."""
     from esmond_etl.pipeline.problems import Problem
 
     seen: dict[Path, str] = {}
@@ -103,7 +101,7 @@ def _connected(pipeline: Definition) -> dict[str, Any]:
 
 
 def _stages(pipeline: Definition, stack: ExitStack) -> Iterator[dict[str, Any]]:
-    """What is said of each stage of `pipeline`, the source first; `stack` closes those that stay open."""
+    """The result for each stage of `pipeline`, the source first; `stack` closes those that stay open."""
     opened = [_stage(label, partial(_opened, pipeline, each, stack)) for label, each in _transforms(pipeline)]
     working = not any(each["error"] for each in opened)
     series: list[Any] = []
@@ -115,10 +113,10 @@ def _stages(pipeline: Definition, stack: ExitStack) -> Iterator[dict[str, Any]]:
 
 
 def _stage(label: str, act: Callable[[], dict[str, str]]) -> dict[str, Any]:
-    """What `act` says of a stage, or why it failed."""
+    """The result of `act` for a stage, or its error."""
     try:
         return {"where": label, "error": None, "warning": None, "said": "", **act()}
-    except Exception as error:  # whatever a stranger's stage raises
+    except Exception as error:  # a plugin's stage may raise anything
         return {"where": label, "error": f"{error}" or type(error).__name__, "warning": None, "said": ""}
 
 
@@ -143,7 +141,7 @@ def _context(pipeline: Definition, source: Any = None) -> Context:
 
 
 def _listed(pipeline: Definition, working: bool, series: list[Any], stack: ExitStack) -> dict[str, str]:
-    """How many series match, and go through the transforms if those are `working`; they are added to `series`."""
+    """The number of series that match, and that pass the transforms if these are `working`; they are added to `series`."""
     _opened(pipeline, pipeline.source, stack)
     interval = pipeline.wanted(int(time.time()))
     series += pipeline.source.series(interval)
@@ -167,7 +165,7 @@ def _check_neighbours(pipeline: Definition, series: list[Any]) -> None:
 
 
 def _ends(pipeline: Definition, series: list[Any]) -> list[Any]:
-    """The series that sinks would be given."""
+    """The series that sinks would receive."""
     from esmond_etl.plugin.chain import Chain
 
     chain = Chain(pipeline.transforms)
@@ -175,14 +173,14 @@ def _ends(pipeline: Definition, series: list[Any]) -> list[Any]:
 
 
 def _reached(pipeline: Definition, label: str, sink: Any, ends: list[Any]) -> dict[str, str]:
-    """What the sink says of its target; raises what keeps it from delivering."""
+    """The sink's message about its target; raises an error that keeps it from delivering."""
     from esmond_etl.engine.owners import Place
     from esmond_etl.plugin.owned import OwnedSink
 
     said = sink.reach(_context(pipeline, pipeline.source))
     reasons = [reason for each in ends if (reason := sink.refusal(each))]
     if reasons:
-        raise SinkError(f"will not take {len(reasons):,} of the series: {reasons[0]}")
+        raise SinkError(f"does not accept {len(reasons):,} of the series: {reasons[0]}")
     if isinstance(sink, OwnedSink):
         Place.of(pipeline, label, sink, _context(pipeline)).check()
     return {"said": said or "opens"}

@@ -19,7 +19,7 @@ def command(places: tuple[str, ...]) -> int:
     """Merge the small files of a Parquet tree, or of Delta tables, until no event type has more than two a day.
 
     Each PIPELINE_OR_PATH is a pipeline file, for all its sinks that keep files, or the path or URL of such a sink. Rows stay as they
-    are. It may be killed, and run while pipelines and readers are at work.
+    are. You may kill it, or run it while pipelines and readers are at work.
 
     \b
     Examples:
@@ -32,7 +32,7 @@ def command(places: tuple[str, ...]) -> int:
 
 
 def _sinks(place: str) -> Iterator[Sink]:
-    """The sinks that `place` stands for."""
+    """The sinks for `place`."""
     from esmond_etl.model.errors import ConfigError
     from esmond_etl.pipeline import file
     from esmond_etl.plugin.registry import installed
@@ -43,5 +43,5 @@ def _sinks(place: str) -> Iterator[Sink]:
     else:
         found = [sink for kind in installed("sink").of("sink").values() if (sink := kind.at(place)) is not None]
     if not found:
-        raise ConfigError(f"{place}: {'no sink of this pipeline keeps files' if is_file else 'there is nothing there to compact'}")
+        raise ConfigError(f"{place}: {'no sink of this pipeline keeps files' if is_file else 'nothing to compact there'}")
     yield from found

@@ -18,8 +18,8 @@ _PARALLEL = 8
 @click.command(short_help=cli.COMMANDS["compare"])
 @click.argument("one", metavar="A")
 @click.argument("other", metavar="B")
-@click.option("--from", "from_", metavar="TIME", default="2000-01-01", show_default=True, help="Compare from then on.")
-@click.option("--to", metavar="TIME", default="now", show_default=True, help="Compare up to then.")
+@click.option("--from", "from_", metavar="TIME", default="2000-01-01", show_default=True, help="Start of the comparison.")
+@click.option("--to", metavar="TIME", default="now", show_default=True, help="End of the comparison.")
 @click.option(
     "--event-type", "event_types", metavar="NAME", multiple=True, help="Only this event type; may be given several times."
 )
@@ -34,7 +34,7 @@ def command(
     """Compare A with B, value by value. Each is the URL of an archive (elmond, too), or the folder of a Parquet tree or of Delta
     tables.
 
-    Metadata are matched by what they say, as a copy has other keys, then by their keys. Ends with 0 if all is the same, else with 1.
+    Metadata are matched by their content, because a copy has other keys, then by their keys. Exit code 0 if all is the same, else 1.
 
     \b
     Examples:
@@ -88,7 +88,7 @@ def _opened(place: str, stack: ExitStack) -> Any:
 
     found = [source for kind in installed("source").of("source").values() if (source := kind.at(place)) is not None]
     if not found:
-        raise ConfigError(f"{place!r} is no place that can be read: give the URL of an archive, or the folder of an export")
+        raise ConfigError(f"{place!r} cannot be read: give the URL of an archive, or the folder of an export")
     found[0].open(Context("compare", _PARALLEL))
     stack.callback(found[0].close)
     return found[0]

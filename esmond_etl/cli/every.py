@@ -1,4 +1,4 @@
-"""`esmond-etl run --every`: the same runs again and again, a line of JSON each."""
+"""`esmond-etl run --every`: runs at regular intervals, with one line of JSON for each."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ if TYPE_CHECKING:
     from esmond_etl.engine.result import Result
     from esmond_etl.pipeline.definition import Definition
 
-#: How long a signal may wait to be heeded between two runs, s.
+#: The longest delay between a signal and the reaction, between two runs, s.
 _ATTENTION = 0.1
 
 
 def keep_going(
     paths: Sequence[str], every: int, port: int | None, stop: threading.Event, run: Callable[[Definition], Result]
 ) -> int:
-    """Run the pipelines in the files `paths` every so many seconds until `stop` is set; returns the exit code.
-
-    A run that takes longer delays the next one. The files are read anew for each run. Raises ConfigError if one of them is wrong from
+    """Run the pipelines in the files `paths` every `seconds` until `stop` is set; returns the exit code. A run that takes longer
+    delays the next one. The files are read again for each run. Raises ConfigError if one of them is wrong from
     the start, or if the port for Prometheus is taken.
     """
     loaded = [config.load(path) for path in paths]
@@ -46,7 +45,7 @@ def keep_going(
 
 
 def _run(path: str, run: Callable[[Definition], Result], metrics: Metrics | None) -> None:
-    """One run of one pipeline: whatever goes wrong is in its line."""
+    """One run of one pipeline; an error is reported in its line."""
     started, name, output = int(time.time()), Path(path).stem, sys.stdout
     try:
         pipeline = config.load(path)
@@ -58,7 +57,7 @@ def _run(path: str, run: Callable[[Definition], Result], metrics: Metrics | None
             metrics.ran(result)
     except StoppedError:  # before anything was moved
         facts = {"pipeline": name, "complete": False, "stopped": True}
-    except Exception as error:  # also what is wrong with a plugin must not keep the next run from being tried
+    except Exception as error:  # an error in a plugin must not prevent the next run either
         text = str(error) if isinstance(error, EsmondEtlError) else f"{type(error).__name__}: {error}"
         facts = {"pipeline": name, "complete": False, "error": text}
         if metrics:
@@ -67,7 +66,7 @@ def _run(path: str, run: Callable[[Definition], Result], metrics: Metrics | None
 
 
 def _wait(stop: threading.Event, due: float) -> None:
-    # not stop.wait: a signal that comes in the midst of it would set the event while this very thread holds its lock
+    # not stop.wait: a signal handler would set the event while this thread holds its lock
     while not stop.is_set() and (left := due - time.monotonic()) > 0:
         time.sleep(min(left, _ATTENTION))
 

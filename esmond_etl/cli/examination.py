@@ -1,4 +1,4 @@
-"""`esmond-etl check --data`: what the doctor finds, for people."""
+"""`esmond-etl check --data`: the doctor's findings, for people."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def examined(definition: Definition) -> list[Finding]:
-    """What is wrong with the measurements that a pipeline reads, before its transforms; shows how far it has come in a terminal."""
+    """The findings in the measurements that a pipeline reads, before its transforms; shows progress in a terminal."""
     from esmond_etl.doctor.examine import examine
     from esmond_etl.engine.stream import Stream
 
@@ -40,12 +40,12 @@ def _progress(name: str) -> Iterator[Callable[[int, int], None] | None]:
 
 
 def show_findings(file: str, findings: list[Finding]) -> None:
-    """Print what was found, by kind: what it means, then a line or two for each series."""
+    """Print the findings by kind: the meaning, then one or two lines for each series."""
     from esmond_etl.doctor.finding import MEANINGS
     from esmond_etl.model.interval import moment
 
     if not findings:
-        print(f"{file}: data: nothing wrong was found")
+        print(f"{file}: data: no problems found")
     for kind, group in groupby(findings, key=lambda each: each.kind):
         of_kind = list(group)
         print(show.wrapped(f"{file}: data: {kind}, {len(of_kind):,} found. {MEANINGS[kind]}", sys.stdout))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  All that was measured with powstream in the last 24 hours:
+  All measurements with powstream in the last 24 hours:
     esmond-etl get https://archive.example.net/ --tool pscheduler/powstream
   Throughput between two hosts since January:
     esmond-etl get https://archive.example.net/ -s 198.51.100.1 -d 203.0.113.2 -e throughput -S "January 1"
@@ -67,17 +67,16 @@ A series that cannot be read does not stop the others: it is reported, and the e
 @click.option(
     "-S", "--start-time", metavar="TIME", help='As in "January 1", 2014-03-01T12:00Z, or 30d for that long ago.  [default: 24h]'
 )
-@click.option("-E", "--end-time", metavar="TIME", help="Up to but without this moment.  [default: now]")
+@click.option("-E", "--end-time", metavar="TIME", help="End here (not included). [default: now]")
 @click.option("-T", "--summary-type", type=click.Choice([*URL_WORDS]), help="Summaries instead of base data.")
-@click.option("-W", "--summary-window", type=click.IntRange(0), metavar="SECONDS", help="Only summaries over windows so wide.")
+@click.option(
+    "-W", "--summary-window", type=click.IntRange(0), metavar="SECONDS", help="Only summaries over windows of this length, s."
+)
 @selecting.options(selecting.ANSWERING)
 @click.option("-D", "--directory", type=click.Path(file_okay=False, path_type=Path), help="Write a file for each series here.")
 @selecting.options(selecting.CONNECTING)
 def command(url: str, **given: Any) -> int:
-    """Print the datapoints of the archive at URL.
-
-    Without options it is all that the archive has of the last 24 hours: say what you want.
-    """
+    """Print the datapoints of the archive at URL. Without options, that is everything of the last 24 hours: use options to select."""
     from esmond_etl.client.reading import Reader  # imports pyarrow and requests
 
     interval = _interval(given)
@@ -121,7 +120,7 @@ def _selected(reader: Reader, given: dict[str, Any], interval: Interval) -> Iter
 
 
 def _place(series: Series) -> tuple[str, ...]:
-    """Where a series stands among the others: keys are random, people's eyes are not."""
+    """The sort key of a series for people: metadata keys are random."""
     metadata = series.metadata
     return (metadata.source or "", metadata.destination or "", *series.id[1:], metadata.tool_name or "", metadata.key)
 
@@ -135,7 +134,7 @@ def _wanted(summary: Summary, kind: str | None, window: int | None) -> bool:
 
 
 class _Reading:
-    """Series on their way from an archive into rows; one that fails is reported, and the next one follows."""
+    """Reads series from an archive as rows; one that fails is reported, and the next one follows."""
 
     def __init__(self, reader: Reader, interval: Interval, name: Callable[[str | None], str | None], show: bool) -> None:
         self.failed = 0
@@ -195,7 +194,7 @@ class _Reading:
 
 @dataclass
 class _Progress:
-    """One line on a terminal that says how far it is."""
+    """One line of progress on a terminal."""
 
     wanted: bool
     series: int = 0
@@ -211,12 +210,12 @@ class _Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-#: Bytes of a file's name, without its ending: file systems take 255.
+#: Bytes of a file's name, without its suffix: file systems allow 255.
 LONGEST_NAME: Final = 200
 
 
 def file_names(series: list[Series], interval: Interval, name: Callable[[str | None], str | None]) -> dict[Series, str]:
-    """What the file of each series is called: source, destination, event type, first and last day; and its key where that is not enough."""
+    """The name of each series' file: source, destination, event type, first and last day; and its key if that is not unique."""
     days = [datetime.fromtimestamp(ts, UTC).strftime("%Y-%m-%d") for ts in interval]
     names = {}
     for each in series:
@@ -229,17 +228,17 @@ def file_names(series: list[Series], interval: Interval, name: Callable[[str | N
 
 
 def _file_name(text: str) -> str:
-    """`text` as the name of a file, without its ending: what is special to a shell becomes a hyphen; long names end in a hash."""
+    """`text` as the name of a file, without its suffix: characters that are special in a shell become hyphens; long names end in a hash."""
     name = re.sub(r"[^\w.:+-]", "-", text).lstrip(".-")
     if name == text and len(name.encode()) <= LONGEST_NAME:
         return name
-    # what was replaced or cut off may have been all that told two names apart
+    # two names may have differed only in what was replaced or cut off
     return f"{name.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}_{sha256(text.encode()).hexdigest()[:8]}"
 
 
 @contextmanager
 def _aside(target: Path) -> Iterator[TextIO]:
-    """A file that takes the place of `target` once it is whole."""
+    """A file that replaces `target` once it is complete."""
     part = target.with_name(f".{target.name}.part")
     with ExitStack() as stack:
         stack.callback(part.unlink, missing_ok=True)

@@ -16,8 +16,7 @@ from esmond_etl.model.text import printable
 
 EPILOG = """\b
 Exit codes:
-  0  all that was due has been delivered
-  1  some of it has not: the output says which, and the next run tries again
+  0 all that was due has been delivered 1 some of it has not: the output says which, and the next run tries again
   2  a command line or a pipeline file is wrong
   3  another run of the pipeline is under way
 
@@ -25,7 +24,7 @@ Start with `esmond-etl demo`, then copy one of the files in pipelines/ and chang
 
 
 class Commands(click.Group):
-    """Commands that are imported when they are used: our own, then those of plugins."""
+    """Commands that are imported when they are used: ours, then those of plugins."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command, ours first."""
@@ -50,21 +49,21 @@ class Commands(click.Group):
             raise click.UsageError(f"{error.message.rstrip('.')}: did you mean {near[0]!r}?", ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """A line a command, without importing those that are ours."""
+        """One line per command, without importing ours."""
         others = {name: command.get_short_help_str(60) for name, command in _plugin_commands().items()}
         with formatter.section("Commands"):
             formatter.write_dl([*cli.COMMANDS.items(), *others.items()])
 
 
 def _plugin_commands() -> dict[str, click.Command]:
-    """The commands of plugins but for those that have the name of one of ours."""
+    """The commands of plugins, except those with the name of one of ours."""
     from esmond_etl.plugin.registry import load_commands
 
     return {name: command for name, command in load_commands().of("command").items() if name not in cli.COMMANDS}
 
 
 def _hidden_command(name: str) -> click.Command | None:
-    """The command of a plugin that is installed in some unusual way; says what is wrong with plugins if there is none."""
+    """The command of a plugin that is installed in an unusual way; if there is none, reports the broken plugins."""
     from esmond_etl.plugin.registry import installed
 
     registry = installed()
@@ -98,7 +97,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _complain(text: str, code: int) -> int:
-    """Say on stderr why the command ends with `code`; where logs are JSON, as JSON."""
+    """Print on stderr why the command ends with `code`; as JSON if logs are JSON."""
     if cli.logs_json():
         from esmond_etl.cli import show
 

@@ -15,7 +15,7 @@ from esmond_etl.cli import show
 @click.argument("pipeline", metavar="PIPELINE", type=click.Path(dir_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(pipeline: str, as_json: bool) -> int:
-    """List the last hundred runs of PIPELINE: when, how long, what was read and written, and whether all of it was delivered."""
+    """List the last hundred runs of PIPELINE: start, duration, what was read and written, and whether everything was delivered."""
     from esmond_etl.engine.ledger import Ledger
     from esmond_etl.pipeline import file as config
 

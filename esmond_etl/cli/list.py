@@ -23,14 +23,14 @@ ENDPOINTS = ("source", "destination", "measurement_agent", "tool_name", "event_t
 
 EPILOG = """\b
 Examples:
-  Who measures what to where, in the last 24 hours:
+  Sources, destinations and event types of the last 24 hours:
     esmond-etl list https://archive.example.net/ --endpoints
   Every test with powstream since the beginning of the year:
     esmond-etl list https://archive.example.net/ --tool pscheduler/powstream -S "January 1"
-  All that is known of the tests of one host, as JSON lines:
+  All metadata of the tests of one host, as JSON lines:
     esmond-etl list https://archive.example.net/ -s 198.51.100.1 -S 5000d --extended -o jsonl
 
-A test is listed if anything was written to it since --start-time. When its datapoints were measured the list does not say: that is
+A test is listed if data were written to it since --start-time. When its datapoints were measured the list does not say: that is
 for `esmond-etl get`."""
 
 
@@ -42,13 +42,13 @@ for `esmond-etl get`."""
 )
 @click.option("-T", "--summary-type", metavar="TYPE", help="Tests with summaries of this type.")
 @click.option(
-    "-W", "--summary-window", type=click.IntRange(0), metavar="SECONDS", help="Tests with summaries over windows so wide."
+    "-W", "--summary-window", type=click.IntRange(0), metavar="SECONDS", help="Tests with summaries over windows of this length, s."
 )
-@click.option("--endpoints", is_flag=True, help="One row for all that one tool measures between two hosts, with its event types.")
-@click.option("-M", "--metadata-extended", "--extended", "extended", is_flag=True, help="All that is known, with every parameter.")
+@click.option("--endpoints", is_flag=True, help="One row per tool and pair of hosts, with its event types.")
+@click.option("-M", "--metadata-extended", "--extended", "extended", is_flag=True, help="All metadata, with every parameter.")
 @selecting.options(selecting.ANSWERING, selecting.CONNECTING)
 def command(url: str, **given: Any) -> int:
-    """Print what the archive at URL has measured."""
+    """Print the tests whose results the archive at URL has."""
     from esmond_etl.client.reading import Reader  # imports pyarrow and requests
     from esmond_etl.client.selection import Selection
 
@@ -70,7 +70,7 @@ def command(url: str, **given: Any) -> int:
 def _rows(
     listed: Iterable[Metadata], given: dict[str, Any], name: Callable[[str | None], str | None]
 ) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    """The columns, and the rows in the order of what they say."""
+    """The columns, and the sorted rows."""
     if given["endpoints"]:
         return ENDPOINTS, sorted(_endpoints(listed, name), key=str)
     entries = list(listed)

@@ -1,4 +1,4 @@
-"""How runs go, for Prometheus: over prometheus-client."""
+"""Metrics of runs for Prometheus, over prometheus-client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ except ImportError:
 
 
 class Metrics:
-    """What Prometheus is told about some pipelines; what their ledgers know of earlier runs counts as the last."""
+    """The metrics of some pipelines; they begin with the last run in their ledgers."""
 
     def __init__(self, pipelines: Iterable[Definition]) -> None:
         self._registry = CollectorRegistry()
@@ -27,14 +27,14 @@ class Metrics:
         self._runs = self._counter("runs", "Runs that have ended", "outcome")
         self._read = self._counter("datapoints_read", "Datapoints read from the source")
         self._delivered = self._counter("datapoints", "Datapoints delivered to a sink, or found there unchanged", "sink", "outcome")
-        self._rejects = self._counter("rejects", "Datapoints that a sink would not take", "sink")
+        self._rejects = self._counter("rejects", "Datapoints that a sink rejected", "sink")
         self._requests = self._counter("requests", "Requests to source and sinks")
         self._received = self._counter("received_bytes", "Bytes received from source and sinks")
-        self._success = self._gauge("last_success_timestamp_seconds", "When the last run ended that delivered all that was due")
+        self._success = self._gauge("last_success_timestamp_seconds", "When the last complete run ended")
         self._last = self._gauge("last_run_timestamp_seconds", "When the last run ended")
         self._seconds = self._gauge("last_run_seconds", "How long the last run took")
         self._series = self._gauge("failed_series", "Series of the last run that are not done")
-        self._lag = self._gauge("lag_seconds", "How long ago the time ends up to which all has been delivered")
+        self._lag = self._gauge("lag_seconds", "Age of the time up to which everything has been delivered")
         for pipeline in pipelines:
             self._remember(pipeline)
 
@@ -63,7 +63,7 @@ class Metrics:
         self._lag.labels(pipeline).set_function(lambda: time.time() - until)
 
     def ran(self, result: Result) -> None:
-        """A run has ended, be it with all that was due or not."""
+        """Note a run that has ended, complete or not."""
         name, now = result.pipeline, time.time()
         self._runs.labels(name, "complete" if result.complete else "incomplete").inc()
         self._last.labels(name).set(now)
@@ -80,13 +80,13 @@ class Metrics:
             self._succeeded(name, now, result.interval.end)
 
     def failed(self, pipeline: str) -> None:
-        """A run came to nothing."""
+        """Note a run that could not begin."""
         self._runs.labels(pipeline, "failed").inc()
         self._last.labels(pipeline).set(time.time())
 
     @contextmanager
     def served(self, port: int) -> Iterator[None]:
-        """Answers at http://HOST:port/metrics while the context lasts; raises ConfigError if the port is taken."""
+        """Serve http://HOST:port/metrics while the context lasts; raises ConfigError if the port is taken."""
         try:
             server, thread = start_http_server(port, registry=self._registry)
         except OSError as error:

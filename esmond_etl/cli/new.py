@@ -15,18 +15,18 @@ from esmond_etl.model.errors import ConfigError
 
 @click.group(short_help=cli.COMMANDS["new"])
 def command() -> None:
-    """Write a pipeline file, or a plugin, to start from. Nothing that is there is overwritten."""
+    """Write a pipeline file, or a plugin, to start from. Existing files are never overwritten."""
 
 
-@command.command(name="pipeline", short_help="Write a pipeline that passes check, with comments.")
+@command.command(name="pipeline", short_help="Write a pipeline file that passes check, with comments.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), required=False)
 @click.option("--source", metavar="URL", help="URL of the archive to read from.")
-@click.option("--sink", metavar="NAME", help="Where to: one of the installed sinks (esmond-etl plugins).")
-@click.option("--target", metavar="PLACE", help="The sink's first option: a folder, or a URL.")
-@click.option("--from", "from_", metavar="TIME", help='What was measured from then on: a date, a time, or an age such as "30d".')
-@click.option("--event-types", metavar="NAME,...", help='Event types to read, with commas between them; "all" for all.')
+@click.option("--sink", metavar="NAME", help="Type of the sink, one of the installed ones (see esmond-etl plugins).")
+@click.option("--target", metavar="PLACE", help="Target of the sink: a folder, or a URL.")
+@click.option("--from", "from_", metavar="TIME", help='Start of the measurements: a date, a time, or an age such as "30d".')
+@click.option("--event-types", metavar="NAME,...", help='Event types to read, separated by commas; "all" for all.')
 def pipeline(file: Path | None, **answers: str | None) -> int:
-    """Write a pipeline to FILE, with comments; asks for what the options do not say.
+    """Write a pipeline to FILE, with comments; asks for missing options.
 
     \b
     Example:
@@ -52,10 +52,10 @@ def pipeline(file: Path | None, **answers: str | None) -> int:
     "--directory",
     metavar="FOLDER",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where; default: a folder NAME here.",
+    help="Folder to write to; default: NAME, in the current folder.",
 )
 def plugin(name: str, directory: Path | None) -> int:
-    """Write an installable plugin called NAME: a transform, a sink, and their tests, which pass as they are."""
+    """Write an installable plugin called NAME: a transform, a sink, and their tests, which pass without changes."""
     from esmond_etl.pipeline import scaffold
 
     folder = directory or Path(name)
@@ -65,7 +65,7 @@ def plugin(name: str, directory: Path | None) -> int:
         for path, text in files.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
-    print("\n".join(str(folder / path) for path in files))  # not before all is written: the reader may go away
+    print("\n".join(str(folder / path) for path in files))  # only after everything is written: the reader of stdout may go away
     print(f"next: pip install -e '{folder}[test]' && pytest {folder}, and see it in: esmond-etl plugins")
     return cli.DONE
 
@@ -74,7 +74,7 @@ def _refuse_to_overwrite(path: Path) -> None:
     with show.writing(path):
         free = not path.exists() or (path.is_dir() and not any(path.iterdir()))
     if not free:
-        raise ConfigError(f"{path} is there already: give another name")
+        raise ConfigError(f"{path} exists already: give another name")
 
 
 def _refuse(path: Path) -> None:
@@ -84,7 +84,7 @@ def _refuse(path: Path) -> None:
 
 
 def _asked_for(text: str, default: str, check: Callable[[str], None]) -> str:
-    """The first answer that `check` does not raise a ConfigError for."""
+    """The first answer that `check` accepts."""
 
     def checked(answer: str) -> str:
         try:
@@ -97,7 +97,7 @@ def _asked_for(text: str, default: str, check: Callable[[str], None]) -> str:
 
 
 def _answered(given: dict[str, str | None]) -> dict[str, str]:
-    """What the options say, and for the others the answers to their questions."""
+    """The values of the options, and answers to questions for the others."""
     from esmond_etl.pipeline import scaffold
 
     answers: dict[str, str] = {}

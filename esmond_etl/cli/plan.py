@@ -14,13 +14,13 @@ from esmond_etl.cli import show
 @click.argument("pipeline", metavar="PIPELINE", type=click.Path(dir_okay=False))
 @click.option("--from", "from_", metavar="TIME", help='Start here instead: a date, a time, or an age such as "30d".')
 @click.option("--to", metavar="TIME", help="End here instead.")
-@click.option("--reload", is_flag=True, help="Count what is done already, too.")
-@click.option("--count", is_flag=True, help="Also read what will not be delivered, and count its datapoints.")
-@click.option("--estimate", is_flag=True, help="Read a small sample, and say how many datapoints and requests a run takes.")
+@click.option("--reload", is_flag=True, help="Also count what is done already.")
+@click.option("--count", is_flag=True, help="Also read the series that will not be delivered, and count their datapoints.")
+@click.option("--estimate", is_flag=True, help="Read a small sample, and estimate the datapoints and requests of a run.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(pipeline: str, as_json: bool, **options: Any) -> int:
-    """Show what a run of PIPELINE would read, by event type: series, windows, requests. Reads nothing but the list,
-    unless with --count or --estimate.
+    """Show what a run of PIPELINE would read, by event type: series, windows, requests. Reads only the list, unless you give
+    --count or --estimate.
     """
     facts = _facts(pipeline, **options)
     if as_json:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _HEADINGS = {"source": "Sources", "transform": "Transforms", "sink": "Sinks", "executor": "Executors", "command": "Commands"}
 
-#: What a plugin may offer that is no stage: where to read of it.
+#: Objects of plugins that are not stages -> where to read about them.
 _ELSEWHERE = {"command": "esmond-etl {name} --help", "executor": "esmond-etl run --help"}
 
 _NOUNS = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false", "object": "table"}
@@ -30,7 +30,7 @@ _NOUNS = {"string": "text", "integer": "whole number", "number": "number", "bool
 def command(name: str | None, as_json: bool) -> int:
     """List the installed sources, transforms, sinks, executors and commands; with NAME, explain the stage and its options.
 
-    A plugin that does not work is named with the reason, and the exit code is 1.
+    A broken plugin is reported with the reason, and the exit code is 1.
     """
     from esmond_etl.plugin.registry import installed
 
@@ -107,9 +107,9 @@ def _explained(each: Registered) -> str:
 
 
 def explained_in_markdown(each: Registered) -> str:
-    """What `esmond-etl plugins NAME` says of a stage, for a page of documentation."""
+    """The text of `esmond-etl plugins NAME` for a page of the documentation."""
     rows = [f"| `{name}` | {kind} | {text} |".replace("\n", " ") for name, kind, text in _options(_schema(each.thing))]
-    table = ["", "| option | what may be written | what it is |", "|---|---|---|", *rows] if rows else []
+    table = ["", "| option | type | meaning |", "|---|---|---|", *rows] if rows else []
     return "\n".join([f"### {each.kind} {each.name}", "", _about(each.thing), *table, "", "```toml", _example(each.thing), "```"])
 
 
@@ -122,7 +122,7 @@ def _schema(thing: Any) -> dict[str, Any]:
 
     try:
         return options(thing)
-    except Exception as error:  # a stranger's option that no schema can describe
+    except Exception as error:  # an option of a plugin that no schema can describe
         return {"properties": {}, "description": f"its options cannot be described: {error}"}
 
 
@@ -147,7 +147,7 @@ def _written(value: Any, option: dict[str, Any]) -> str:
 
 
 def kind_of(option: dict[str, Any], schema: dict[str, Any]) -> str:
-    """What may be written for an option, in words: "text", "list of numbers", "duration", ..."""
+    """The type of an option in words: "text", "list of numbers", "duration", ..."""
     if "$ref" in option:
         return kind_of(schema.get("$defs", {}).get(option["$ref"].rpartition("/")[2], {}), schema)
     if "anyOf" in option:

@@ -17,7 +17,7 @@ from esmond_etl.cli import show
 @click.option("--series", "most", type=click.IntRange(1), default=10, show_default=True, help="Series at most.")
 @click.option("--from", "from_", metavar="TIME", help='Start here instead: a date, a time, or an age such as "30d".')
 @click.option("--to", metavar="TIME", help="End here instead.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a datapoint.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per datapoint.")
 def command(pipeline: str, count: int, most: int, as_json: bool, **options: Any) -> int:
     """Show the first datapoints that PIPELINE would deliver, after its transforms. Writes nothing."""
     import json

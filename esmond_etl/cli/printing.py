@@ -1,4 +1,4 @@
-"""Rows on their way out: aligned columns, CSV, JSON lines."""
+"""Output formats of rows: aligned columns, CSV, JSON lines."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final, TextIO
 
 import msgspec
 
-#: Rows that a table looks at to see how wide its columns are.
+#: Rows that decide on the width of a table's columns.
 LOOK_AT: Final = 1000
 
 
@@ -24,7 +24,7 @@ class Printer(ABC):
         """Write rows that have `columns`, which are some of the printer's."""
 
     def end(self) -> None:  # noqa: B027
-        """Write what is held back."""
+        """Write the rows held back."""
 
     def _texts(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterable[list[str]]:
         """The rows with a text for each of the printer's columns, "" where they have none."""
@@ -46,14 +46,14 @@ class Csv(Printer):
 
 
 class Spreadsheet(Csv):
-    """CSV for spreadsheets, which take a text that begins with certain characters for a formula: an apostrophe stands before it."""
+    """CSV for spreadsheets: a text that they would take for a formula gets an apostrophe in front."""
 
     def _texts(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterable[list[str]]:
         return ([_no_formula(cell) for cell in row] for row in super()._texts(columns, rows))
 
 
 class JsonLines(Printer):
-    """One JSON object a line, with the columns that the row has."""
+    """One JSON object per line, with the columns that the row has."""
 
     def rows(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Write rows."""
@@ -81,7 +81,7 @@ class Table(Printer):
                     self.end()
 
     def end(self) -> None:
-        """Write what is held back."""
+        """Write the rows held back."""
         if not self._widths:
             self._widths = [max(map(len, column)) for column in zip(*self._held, strict=True)]
         for row in self._held:
@@ -95,7 +95,7 @@ class Table(Printer):
 
 PRINTERS: Final[dict[str, type[Printer]]] = {"table": Table, "csv": Csv, "spreadsheet": Spreadsheet, "jsonl": JsonLines}
 
-#: What the tools of old called the formats.
+#: The old tools' names of the formats.
 OLD_NAMES: Final = {"human": "table", "json": "jsonl"}
 
 
@@ -125,5 +125,5 @@ def _no_formula(cell: str) -> str:
 
 
 def _harmless(cell: str) -> str:
-    """A text without what a terminal would obey."""
+    """A text whose control characters are escaped."""
     return "".join(each if each.isprintable() else " " if each.isspace() else "\N{REPLACEMENT CHARACTER}" for each in cell)

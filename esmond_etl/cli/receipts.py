@@ -1,4 +1,4 @@
-"""What `esmond-etl verify` writes to files: every difference, and receipts."""
+"""The files that `esmond-etl verify` writes: every difference, and receipts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COLUMNS = ("metadata_key", "event_type", "summary", "target", "kind", "ts", "so
 
 @contextmanager
 def differences(path: Path | None) -> Iterator[Callable[[Compared, Difference], None] | None]:
-    """What writes every difference to a file, JSON lines or CSV by its name; None without a file."""
+    """A writer of differences to a file, as JSON lines or CSV by its suffix; None without a file."""
     if path is None:
         yield None
         return
@@ -49,7 +49,7 @@ def differences(path: Path | None) -> Iterator[Callable[[Compared, Difference], 
 
 
 def write(path: Path, delivery: Delivery, pieces: list[Piece], facts: dict[str, Any]) -> None:
-    """Write a receipt: what was compared, and what each sink held of it."""
+    """Write a receipt: what was compared, and what each sink held."""
     definition = delivery.definition
     receipt = {
         "format": 1,
@@ -65,7 +65,7 @@ def write(path: Path, delivery: Delivery, pieces: list[Piece], facts: dict[str, 
 
 
 def _held(delivery: Delivery, pieces: list[Piece]) -> list[dict[str, Any]]:
-    """What each sink holds: series, datapoints by event type, and one digest of all."""
+    """The content of each sink: series, datapoints by event type, and one digest of all."""
     from esmond_etl.engine.proof import holdings
     from esmond_etl.model.digest import Window, root
 
@@ -84,7 +84,7 @@ def _held(delivery: Delivery, pieces: list[Piece]) -> list[dict[str, Any]]:
 
 
 def check(delivery: Delivery, path: Path, as_json: bool) -> int:
-    """Say whether the sinks still hold what a receipt says; returns the exit code."""
+    """Print whether the sinks still match a receipt; returns the exit code."""
     from esmond_etl.engine import proof
     from esmond_etl.engine.verify import Piece
     from esmond_etl.model.interval import Interval, IntervalSet

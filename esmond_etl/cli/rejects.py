@@ -1,4 +1,4 @@
-"""`esmond-etl rejects`: datapoints that a sink would not take."""
+"""`esmond-etl rejects`: datapoints that a sink rejected."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from esmond_etl.cli import show
 @click.argument("pipeline", metavar="PIPELINE", type=click.Path(dir_okay=False))
 @click.option("--retry", is_flag=True, help="Deliver their windows again, then list what is still rejected.")
 @click.option("--drop", is_flag=True, help="Forget them.")
-@click.option("-n", "most", type=click.IntRange(0), default=20, show_default=True, help="Datapoints listed at most; 0 for all.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a datapoint; all of them.")
+@click.option(
+    "-n", "most", type=click.IntRange(0), default=20, show_default=True, help="List at most this many datapoints; 0 for all."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per datapoint; all of them.")
 def command(pipeline: str, retry: bool, drop: bool, most: int, as_json: bool) -> int:
-    """List the datapoints of PIPELINE that a sink would not take, and why; ends with 1 if there are any."""
+    """List the datapoints of PIPELINE that a sink rejected, and why. Exit code 1 if there are any."""
     from esmond_etl.engine import ledger
     from esmond_etl.pipeline import file as config
 
@@ -63,7 +65,7 @@ def _row(each: Any) -> tuple[Any, ...]:
 
 
 def _retry(pipeline: Any) -> None:
-    """Take the windows of all rejected datapoints off what is done, and run."""
+    """Mark the windows of all rejected datapoints as not done, and run."""
     from esmond_etl.engine.ledger import Ledger
     from esmond_etl.engine.run import run
     from esmond_etl.model.interval import Interval, floor

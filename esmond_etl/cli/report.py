@@ -1,4 +1,4 @@
-"""`esmond-etl report`: one page of what was delivered."""
+"""`esmond-etl report`: one page about what was delivered."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from esmond_etl.cli.examination import examined
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where to write the page.",
 )
-@click.option("--data", is_flag=True, help="Also read the measurements, and show which of them cannot be right.")
+@click.option("--data", is_flag=True, help="Also read the measurements, and show those that cannot be right.")
 def command(pipeline: str, output: Path, data: bool) -> int:
     """Write a page that shows what PIPELINE has delivered: coverage by series and time, rejects, failures, runs, the digest of all.
 
-    It is one file of HTML that needs no network. Only the ledger is read: neither the source, unless with --data, nor the sinks are
-    asked.
+    It is one file of HTML that needs no network. It is made from the ledger alone, without the source (except with --data) and
+    without the sinks.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""`esmond-etl reset`: forget what has been moved."""
+"""`esmond-etl reset`: forget what has been delivered."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from esmond_etl import cli
 
 @click.command(short_help=cli.COMMANDS["reset"])
 @click.argument("pipeline", metavar="PIPELINE", type=click.Path(dir_okay=False))
-@click.option("--from", "from_", metavar="TIME", help="Forget from here on; default: everything.")
+@click.option("--from", "from_", metavar="TIME", help="Forget from here on; default: from the beginning.")
 @click.option("--to", metavar="TIME", help="Forget up to here.")
 @click.option("--series", "names", multiple=True, metavar="KEY/EVENT-TYPE/SUMMARY", help="Only this series; may be repeated.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def command(pipeline: str, from_: Any, to: Any, names: tuple[str, ...], yes: bool) -> int:
-    """Forget what PIPELINE has moved, so that the next run delivers it again. What its sinks hold stays as it is."""
+    """Forget what PIPELINE has delivered, so that the next run delivers it again. The data in its sinks do not change."""
     from esmond_etl.engine import files
     from esmond_etl.engine.ledger import Ledger
     from esmond_etl.model.interval import Interval

@@ -1,4 +1,4 @@
-"""Datapoints as rows of plain columns: each shape of value has its own."""
+"""Datapoints as rows of plain columns; each kind of value has its own columns."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from esmond_etl.model.series import Series
 
 Row = tuple[Any, ...]
 
-#: What every row begins with.
+#: The first columns of every row.
 COLUMNS: Final = ("source", "destination", "event_type", "tool", "summary_type", "summary_window", "timestamp")
 
-#: The columns of a statistics summary -> what the archive calls them.
+#: The columns of a statistics summary -> the archive's names.
 STATISTICS: Final = {
     "min": "minimum",
     "median": "median",
@@ -33,11 +33,11 @@ STATISTICS: Final = {
 
 
 class Shape(NamedTuple):
-    """How the values of a series become rows."""
+    """The conversion of a series' values to rows."""
 
     name: str
     columns: tuple[str, ...]  #: after `COLUMNS`
-    rows: Callable[[Any], Iterable[Row]]  #: raises AttributeError or TypeError for a value of another shape
+    rows: Callable[[Any], Iterable[Row]]  #: raises AttributeError or TypeError for a value of another kind
 
 
 def _value(val: Any) -> Iterator[Row]:
@@ -49,7 +49,7 @@ def _failure(val: Any) -> Iterator[Row]:
 
 
 def _hop(hop: dict[str, Any]) -> Row:
-    error = hop.get("error-message", hop.get("error_message"))  # old data have the latter
+    error = hop.get("error-message", hop.get("error_message"))  # old data have texts
     return (*(hop.get(name) for name in ("ttl", "query", "success", "ip", "rtt", "mtu")), error)
 
 
@@ -104,7 +104,7 @@ TRACES: Final = Shape("packet traces", ("trace_num", *_HOP), _traces)
 HISTOGRAM: Final = Shape("a histogram", ("bucket", "value"), _histogram)
 STATISTIC: Final = Shape("statistics", tuple(STATISTICS), _statistics)
 SUBINTERVALS: Final = Shape("subintervals", _SUBINTERVAL, _subintervals)
-STREAMS: Final = Shape("a value for each stream", ("stream_num", "value"), _streams)
+STREAMS: Final = Shape("one value per stream", ("stream_num", "value"), _streams)
 STREAM_SUBINTERVALS: Final = Shape("subintervals of each stream", ("stream_num", *_SUBINTERVAL), _stream_subintervals)
 
 _BY_EVENT_TYPE: Final = {"failures": FAILURE, "packet-trace": TRACE, "packet-trace-multi": TRACES}
@@ -112,7 +112,7 @@ _BY_DATA_TYPE: Final = {"histogram": HISTOGRAM, "statistics": STATISTIC, "subint
 
 
 def shape(series: Series) -> Shape:
-    """How the values of `series` become rows; those that nothing is known of stay as they are, in one column."""
+    """The conversion of the values of `series`; values of unknown event types are one column."""
     name = series.event_type
     if name.startswith("streams-"):
         return STREAM_SUBINTERVALS if name.endswith("-subintervals") else STREAMS
@@ -120,15 +120,14 @@ def shape(series: Series) -> Shape:
 
 
 def columns(series: Iterable[Series]) -> tuple[str, ...]:
-    """The columns that the rows of all these series have between them."""
+    """All columns of the rows of these series."""
     found = dict.fromkeys(name for each in series for name in shape(each).columns)
     return (*COLUMNS, *found)
 
 
 def rows(batch: Batch, name: Callable[[str | None], str | None]) -> Iterator[Row]:
-    """A row for each part of each datapoint, and one for a datapoint without parts; hosts as `name` has them.
-
-    Raises ContentError, naming the place, if a value does not have its event type's shape.
+    """One row for each part of each datapoint, and one for a datapoint without parts; `name` converts hosts. Raises ContentError,
+    with the place, if a value does not fit its event type.
     """
     series = batch.series
     metadata, kind = series.metadata, shape(series)

@@ -1,4 +1,4 @@
-"""`esmond-etl run`: move what has not been moved yet."""
+"""`esmond-etl run`: deliver what has not been delivered yet."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def _duration(_context: click.Context, _option: click.Parameter, text: str | Non
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     if seconds == 0:
-        raise click.BadParameter("must be longer than nothing")
+        raise click.BadParameter("must be longer than 0")
     return seconds
 
 
 def _shard(_context: click.Context, _option: click.Parameter, text: str | None) -> tuple[int, int] | None:
     found = re.fullmatch(r"(\d+)/(\d+)", text or "1/1")
     if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise click.BadParameter(f"{text!r} is not a part: write 3/8 for the third of eight")
+        raise click.BadParameter(f"{text!r} is not a part: write 3/8 for the third of eight parts")
     return (int(found[1]), int(found[2])) if text else None
 
 
@@ -40,13 +40,13 @@ def _shard(_context: click.Context, _option: click.Parameter, text: str | None) 
 @click.argument("pipelines", metavar="PIPELINE...", nargs=-1, required=True, type=click.Path(dir_okay=False))
 @click.option("--from", "from_", metavar="TIME", help='Start here instead: a date, a time, or an age such as "30d".')
 @click.option("--to", metavar="TIME", help="End here instead.")
-@click.option("--reload", is_flag=True, help="Deliver again what is done already; nothing is stored twice.")
+@click.option("--reload", is_flag=True, help="Deliver again what is done already; no datapoint is duplicated.")
 @click.option(
     "--redeliver",
     type=click.Choice(["all", "new-only"]),
-    help="Replace, or keep, what was delivered before a change.",
+    help="Replace, or keep, what was delivered before the pipeline changed.",
 )
-@click.option("--take-over", is_flag=True, help="Deliver to a place that belongs to another pipeline, and own it from now on.")
+@click.option("--take-over", is_flag=True, help="Deliver to a place that belongs to another pipeline, and become its owner.")
 @click.option("--recheck", metavar="TIME", callback=_duration, help='Look for late datapoints this far back, such as "90d".')
 @click.option(
     "--executor",
@@ -55,26 +55,31 @@ def _shard(_context: click.Context, _option: click.Parameter, text: str | None) 
     show_default=True,
     help="How tasks run: in threads, in worker processes, or by an engine such as dask.",
 )
-@click.option("--scheduler", metavar="ADDRESS", help="Where the engine's scheduler is, such as tcp://HOST:8786.")
+@click.option("--scheduler", metavar="ADDRESS", help="Address of the engine's scheduler, such as tcp://HOST:8786.")
 @click.option("--processes", metavar="N", type=click.IntRange(1), default=2, show_default=True, help="Number of worker processes.")
 @click.option(
     "--shard",
     metavar="K/N",
     callback=_shard,
-    help="Deliver part K of N of the series, and keep a ledger for it: for batch systems.",
+    help="Deliver part K of N of the series, with its own ledger: for batch systems.",
 )
 @click.option(
-    "--every", metavar="TIME", callback=_duration, help='Go on until told to stop: a run every "15m", say, a line of JSON each.'
+    "--every",
+    metavar="TIME",
+    callback=_duration,
+    help='Repeat the run, for example every "15m", until told to stop; prints one line of JSON per run.',
 )
-@click.option("--metrics-port", metavar="PORT", type=click.IntRange(1, 65535), help="With --every: answer Prometheus at /metrics.")
+@click.option(
+    "--metrics-port", metavar="PORT", type=click.IntRange(1, 65535), help="With --every: serve Prometheus metrics at /metrics."
+)
 @click.option(
     "--profile",
     "is_profiled",
     is_flag=True,
-    help="Say at the end where the CPU time went: list, fetch, decode, each stage, ledger.",
+    help="Print at the end where the CPU time went: list, fetch, decode, each stage, ledger.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, a document a pipeline.")
-@click.option("--quiet", is_flag=True, help="No progress, no summary: errors alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON, one document per pipeline.")
+@click.option("--quiet", is_flag=True, help="Print neither progress nor summary, only errors.")
 def command(
     pipelines: tuple[str, ...],
     as_json: bool,
@@ -84,10 +89,8 @@ def command(
     is_profiled: bool,
     **options: Any,
 ) -> int:
-    """Move what each PIPELINE wants and has not moved yet.
-
-    What is done is kept in a ledger beside the pipeline file: run it again after a crash, or every few minutes, and it goes on
-    where it stopped. Interrupt it at any time.
+    """Deliver what each PIPELINE wants and has not delivered yet. A ledger beside the pipeline file records what is done: run it
+    again after a crash, or every few minutes, and it goes on where it stopped. You can interrupt it at any time.
 
     \b
     Examples:
@@ -96,7 +99,7 @@ def command(
       esmond-etl run mirror.toml --every 15m --metrics-port 9184
     """
     if metrics_port and not every:
-        raise click.UsageError("--metrics-port goes with --every: a single run is over before Prometheus asks")
+        raise click.UsageError("--metrics-port needs --every: a single run is over before Prometheus asks")
     if is_profiled and every:
         raise click.UsageError("--profile is for a single run: leave out --every")
     from esmond_etl.engine import allocator as memory
@@ -185,7 +188,7 @@ def _moved(
 
 
 def _engine(name: str, scheduler: str | None) -> Any:
-    """What connects to the engine of that name; None for threads and processes."""
+    """The function that connects to the engine of that name; None for threads and processes."""
     if name in ("threads", "processes"):
         return None
     from esmond_etl.plugin.registry import installed

@@ -11,7 +11,13 @@ from esmond_etl.cli import show
 
 
 @click.command(short_help=cli.COMMANDS["schema"])
-@click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Write it there instead.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write to; default: standard output.",
+)
 def command(output: Path | None) -> int:
     """Print the JSON Schema (draft 2020-12) of pipeline files, made from the options of all installed plugins.
 

@@ -1,4 +1,4 @@
-"""The options that say which archive, which tests, and which time: the same for `get` and `list`."""
+"""The options that select an archive, tests, and a time: the same for `get` and `list`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,18 @@ CRITERIA = {"source": "source", "destination": "destination", "agent": "measurem
 
 
 SELECTING = (
-    click.option("-s", "--src", "--source", "source", metavar="HOST", help="Tests that send from here; best an address."),
-    click.option("-d", "--dest", "--destination", "destination", metavar="HOST", help="Tests that send to here."),
-    click.option("-a", "--agent", metavar="HOST", help="Tests that this host ran."),
-    click.option("-e", "--event-type", "event_types", multiple=True, metavar="NAME", help="What was measured; may be repeated."),
-    click.option("-t", "--tool", metavar="NAME", help="What measured, such as pscheduler/iperf3."),
+    click.option(
+        "-s",
+        "--src",
+        "--source",
+        "source",
+        metavar="HOST",
+        help="Source host. Prefer an IP address: host names are resolved by the server.",
+    ),
+    click.option("-d", "--dest", "--destination", "destination", metavar="HOST", help="Destination host."),
+    click.option("-a", "--agent", metavar="HOST", help="Host that ran the test (measurement agent)."),
+    click.option("-e", "--event-type", "event_types", multiple=True, metavar="NAME", help="Event type; may be repeated."),
+    click.option("-t", "--tool", metavar="NAME", help="Tool, such as pscheduler/iperf3."),
     click.option(
         "-F",
         "--filter",
@@ -38,7 +45,7 @@ SELECTING = (
     ),
 )
 ANSWERING = (
-    click.option("-I", "--ip", is_flag=True, help="Show addresses as they are; else they become names where they have one."),
+    click.option("-I", "--ip", is_flag=True, help="Show IP addresses; otherwise they are shown as host names if they have one."),
     click.option(
         "-o",
         "--format",
@@ -50,9 +57,11 @@ ANSWERING = (
     ),
 )
 CONNECTING = (
-    click.option("--script-alias", default="esmond", show_default=True, help='What stands before /perfsonar; "/" for nothing.'),
-    click.option("--api-key", envvar="ESMOND_ETL_API_KEY", help="For archives that want one; best in $ESMOND_ETL_API_KEY."),
-    click.option("--ca", type=click.Path(exists=True, dir_okay=False), help="Certificates to trust, for a self-signed archive."),
+    click.option("--script-alias", default="esmond", show_default=True, help='Path before /perfsonar; "/" for none.'),
+    click.option("--api-key", envvar="ESMOND_ETL_API_KEY", help="API key, if the archive needs one; safer in $ESMOND_ETL_API_KEY."),
+    click.option(
+        "--ca", type=click.Path(exists=True, dir_okay=False), help="File of certificates to trust, for a self-signed archive."
+    ),
     click.option("--insecure", is_flag=True, help="Do not check the archive's certificate."),
     click.option("--timeout", type=click.FloatRange(0, min_open=True), default=60, show_default=True, help="In seconds."),
 )
@@ -70,10 +79,10 @@ def options(*groups: tuple[Callable[[Command], Command], ...]) -> Callable[[Comm
 
 
 def criteria(given: dict[str, Any]) -> dict[str, str]:
-    """The archive's own filters, out of a command's options; raises ConfigError for one that is not KEY:VALUE."""
+    """The archive's own filters, from a command's options; raises ConfigError for one that is not KEY:VALUE."""
     found = {parameter: given[name] for name, parameter in CRITERIA.items() if given[name]}
     for each in given["filters"]:
-        key, colon, value = each.partition(":")  # an IPv6 address has more of them
+        key, colon, value = each.partition(":")  # an IPv6 address has more colons
         if not key or not colon:
             raise ConfigError(f"--filter {each}: write KEY:VALUE")
         found[key.replace("_", "-")] = value
@@ -81,13 +90,13 @@ def criteria(given: dict[str, Any]) -> dict[str, str]:
 
 
 def format_of(given: dict[str, Any], default: str) -> str:
-    """The format that a command was told to use, by its present name."""
+    """The format that was given to a command, by its present name."""
     name = given["format_name"] or default
     return OLD_NAMES.get(name, name)
 
 
 def moment_of(option: str, text: str | None, default: int, now: int) -> int:
-    """Unix time of a date as people write it, UTC where it does not say otherwise; raises ConfigError if it is none."""
+    """Unix time of a date as people write it, UTC unless it has a zone; raises ConfigError if it is not a date."""
     if text is None:
         return default
     try:
@@ -104,7 +113,7 @@ def _free_form(option: str, text: str, now: int) -> int:
     midnight = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a time zone that is not known would else be taken for UTC
+            warnings.simplefilter("error")  # an unknown time zone would otherwise be taken for UTC
             return parse_moment(parser.parse(text, default=midnight), now)
     except (ValueError, OverflowError, Warning):
         raise ConfigError(
@@ -113,7 +122,7 @@ def _free_form(option: str, text: str, now: int) -> int:
 
 
 def namer(ip: bool) -> Callable[[str | None], str | None]:
-    """What makes the name of an address, or leaves it as it is where it has none, and if `ip` says so."""
+    """A function from an address to its host name; it keeps the address if there is no name, or with `ip`."""
     return (lambda address: address) if ip else _name
 
 

@@ -1,4 +1,4 @@
-"""How things are shown: tables, progress bars where it is a terminal, plain lines or JSON where it is not."""
+"""Output for people and programs: tables, progress bars in a terminal, plain lines or JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -27,15 +27,13 @@ if TYPE_CHECKING:
     from esmond_etl.engine.result import Result
     from esmond_etl.pipeline.definition import Definition
 
-#: A plain progress line is printed so often at most, s.
+#: The shortest time between two plain progress lines, s.
 EVERY = 10
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None, file: Any = None) -> None:
-    """Print a table; columns whose cells are all numbers stand to the right.
-
-    In a terminal, numbers and times are never shortened, other cells go on in the next line, what is the same in all rows stands above
-    the table, and a column that is empty is left out.
+    """Print a table; columns of numbers are aligned to the right. In a terminal, numbers and times are never shortened, other cells
+    continue in the next line, a constant column is shown above the table, and an empty column is left out.
     """
     from rich.console import Console
     from rich.table import Table
@@ -63,7 +61,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]], title: str | No
 
 
 def _print_whole(head: Sequence[str], cells: list[list[object]], title: str | None, file: TextIO) -> None:
-    """Print a table with all that it has, however wide: who reads it elsewhere than in a terminal wants all, and there may be very much."""
+    """Print a complete table, however wide: a reader outside a terminal wants everything, and the table may be very long."""
     texts = [head, *([_cell(cell) for cell in row] for row in cells)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     numbers = [_are_numbers([row[index] for row in cells]) for index in range(len(head))]
@@ -72,7 +70,7 @@ def _print_whole(head: Sequence[str], cells: list[list[object]], title: str | No
 
 
 def _constant(cells: list[list[object]]) -> list[int]:
-    """The columns, but for the first, that say the same in every one of several rows; a row of a first cell alone is a heading."""
+    """The columns, except the first, that are constant over several rows; a row with only a first cell is a heading."""
     rows = [row for row in cells if any(cell is not None for cell in row[1:])]
     first = rows[0] if len(rows) > 1 else []
     return [index for index in range(1, len(first)) if first[index] and all(row[index] == first[index] for row in rows)]
@@ -97,13 +95,13 @@ def _cell(value: object) -> str:
 
 
 def filled(text: str, width: int, indent: int = 4) -> str:
-    """Lines of `width` characters at most, broken between words alone; what continues a line is indented."""
+    """Lines of at most `width` characters, broken only between words; continuation lines are indented."""
     wrapper = textwrap.TextWrapper(width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
     return "\n".join(map(wrapper.fill, text.split("\n")))
 
 
 def wrapped(text: str, file: TextIO) -> str:
-    """Lines as they are for programs, and broken between words for people; control characters are shown, not sent."""
+    """Print lines, unchanged for programs, broken between words for people; control characters are escaped."""
     text = printable(text)
     return filled(text, max(40, shutil.get_terminal_size().columns)) if file.isatty() else text
 
@@ -115,7 +113,7 @@ def as_json(value: Any, file: Any = None) -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """What the file system will not have done at `path` becomes a ConfigError."""
+    """Turn an error of the file system at `path` into a ConfigError."""
     try:
         yield
     except OSError as error:
@@ -123,12 +121,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def output(pipeline: Definition) -> TextIO:
-    """Where to write what is said of a run: stderr, where stdout belongs to the datapoints."""
+    """The stream for the summary of a run: stderr if the datapoints go to stdout."""
     return sys.stderr if any(sink.features.prints for sink in pipeline.sinks) else sys.stdout
 
 
 def say(text: str, **facts: Any) -> None:
-    """A line on stderr; as JSON, with `facts`, where the environment asks for JSON logs."""
+    """Print a line on stderr; as JSON, with `facts`, if the environment asks for JSON logs."""
     if cli.logs_json():
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         print(json.dumps({"at": now, "message": text, **facts}, ensure_ascii=False), file=sys.stderr, flush=True)
@@ -137,7 +135,7 @@ def say(text: str, **facts: Any) -> None:
 
 
 class Lines:
-    """Shows the progress of a run as a plain line on stderr now and then."""
+    """Shows the progress of a run as plain lines on stderr."""
 
     def __init__(self, name: str, quiet: bool = False) -> None:
         self.name, self.quiet = name, quiet
@@ -145,14 +143,14 @@ class Lines:
         self.last = time.monotonic()
 
     def listed(self, series: int) -> None:
-        """Nothing to say: listing is short."""
+        """Print nothing: listing is short."""
 
     def planned(self, amount: int) -> None:
-        """Remember how much there is to do."""
+        """Note how much there is to do."""
         self.total = amount
 
     def moved(self, amount: int, outcome: Outcome, result: Result) -> None:
-        """Say how far the run has come, if the last line is some time ago."""
+        """Print the progress, if the last line is some time ago."""
         self.done += amount
         if not self.quiet and time.monotonic() - self.last >= EVERY:
             self.last = time.monotonic()
@@ -161,7 +159,7 @@ class Lines:
             say(text, pipeline=self.name, share=round(share, 1), read=result.read, failed=len(result.failures))
 
     def waiting(self, text: str) -> None:
-        """Say what the run waits for."""
+        """Print what the run waits for."""
         if text and not self.quiet:
             say(f"{self.name}: {text}", pipeline=self.name)
 
@@ -175,11 +173,11 @@ class Bar:
         self.name, self.began = name, time.monotonic()
 
     def listed(self, series: int) -> None:
-        """Show how many series there are."""
+        """Show the number of series."""
         self.progress.update(self.task, points=f"{series:,} series")
 
     def waiting(self, text: str) -> None:
-        """Say above the bar what the run waits for."""
+        """Print above the bar what the run waits for."""
         if text:
             self.progress.console.print(f"{self.name}: {text}", markup=False, highlight=False)
 
@@ -189,7 +187,7 @@ class Bar:
         self.progress.update(self.task, description=self.name, total=amount or 1, completed=0 if amount else 1)
 
     def moved(self, amount: int, outcome: Outcome, result: Result) -> None:
-        """Move the bar on, and say how fast it goes."""
+        """Advance the bar, and show the rate."""
         seconds = time.monotonic() - self.began
         rate = f", {result.read / seconds:,.0f}/s" if seconds >= 1 else ""
         self.progress.update(self.task, advance=amount, points=f"{result.read:,} datapoints{rate}")
@@ -197,7 +195,7 @@ class Bar:
 
 @contextmanager
 def watching(name: str, quiet: bool = False) -> Iterator[Lines | Bar]:
-    """A progress bar where stderr is a terminal, else plain lines."""
+    """A progress bar if stderr is a terminal, otherwise plain lines."""
     if quiet or not sys.stderr.isatty():
         yield Lines(name, quiet)
         return
@@ -209,12 +207,12 @@ def watching(name: str, quiet: bool = False) -> Iterator[Lines | Bar]:
         yield Bar(progress, name)
 
 
-#: So many remarks are printed.
+#: At most this many remarks are printed.
 REMARKS = 40
 
 
 def result(result: Result, file: Any = None) -> None:
-    """Print how a run went: a line a sink, and what it took."""
+    """Print the summary of a run: one line per sink, and requests, bytes and time."""
     lines = [f"{result.pipeline}: {result.note}"] if result.note else []
     lines.append(f"{result.pipeline}: {result.series:,} series, {result.read:,} datapoints read, {result.interval}")
     if result.faulty:
@@ -232,7 +230,7 @@ def result(result: Result, file: Any = None) -> None:
 
 
 def _receipts(result: Result) -> Iterator[str]:
-    """A line a sink, no wider than their numbers need it."""
+    """One line per sink, as wide as the numbers need."""
     rows = [(label, f"{sink.written:,}", f"{sink.unchanged:,}", f"{sink.rejected:,}") for label, sink in result.sinks.items()]
     name, *widths = (max(map(len, column)) for column in zip(*rows, strict=True))
     for label, *numbers in rows:
@@ -241,14 +239,14 @@ def _receipts(result: Result) -> Iterator[str]:
 
 
 def profile(result: Result) -> None:
-    """Print on stderr how many seconds of CPU went where."""
+    """Print on stderr the CPU seconds of each part."""
     total = sum(result.profile.values())
     rows = [(part, round(seconds, 2), round(100 * seconds / total)) for part, seconds in result.profile.items()]
     table(("part", "CPU s", "%"), [*rows, ("all", round(total, 2), 100)], file=sys.stderr)
 
 
 def failures(result: Result, most: int = 20) -> None:
-    """Say on stderr which series are not done, and why: a line for each reason."""
+    """Print on stderr which series are not done, and why: one line per reason."""
     by_reason: dict[str, list[str]] = {}
     for series, message in result.failures.items():
         by_reason.setdefault(message, []).append(str(series))
@@ -266,7 +264,7 @@ def duration(seconds: int) -> str:
 
 @contextmanager
 def working(text: str) -> Iterator[None]:
-    """A spinner on stderr while something without a measure goes on, where it is a terminal."""
+    """A spinner on stderr, in a terminal, during work of unknown length."""
     if not sys.stderr.isatty():
         yield
         return

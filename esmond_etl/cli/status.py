@@ -13,7 +13,7 @@ import click
 from esmond_etl import cli
 from esmond_etl.cli import show
 
-#: So many of the last runs are shown.
+#: This many of the last runs are shown.
 _RUNS = 5
 
 
@@ -23,10 +23,9 @@ _RUNS = 5
 @click.option("--nagios", is_flag=True, help="Print one line for a monitoring system, and end with 0, 1 or 2 as it expects.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(pipelines: tuple[str, ...], failed: bool, nagios: bool, as_json: bool) -> int:
-    """Show for each series of PIPELINE how many datapoints were delivered, from the first window that has any to the last one, up to
-    where it is done, its gaps, and its last error; from the ledger alone. Then the last runs.
-
-    With several pipelines: a line for each. With --nagios: 0 if the last run delivered all that was due, 1 if rejected datapoints
+    """Show for each series of PIPELINE the number of delivered datapoints, the first and the last window that has any, the time up
+    to which it is done, its gaps, and its last error; then the last runs. Reads only the ledger. With several pipelines: one line
+    for each. With --nagios: 0 if the last run delivered all that was due, 1 if rejected datapoints
     wait, 2 if series failed or nothing has run.
     """
     found = [_facts(path) for path in pipelines]
@@ -52,7 +51,7 @@ def _summary(facts: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _nagios(found: list[dict[str, Any]]) -> int:
-    """One line with performance data, as the plugins of monitoring systems print it."""
+    """One line with performance data, as plugins of monitoring systems print it."""
     failed = sum(bool(row["error"]) for facts in found for row in facts["series"])
     rejected = sum(facts["rejected"] for facts in found)
     never = [facts["pipeline"] for facts in found if facts["last_run"] is None]
@@ -103,7 +102,7 @@ _COLUMNS = ("datapoints", "first", "last", "done to", "gaps", "last error")
 
 
 def _grouped(rows: list[dict[str, Any]]) -> Iterator[tuple[Any, ...]]:
-    """The rows of a table for people: a line for each metadata, then one for each of its series."""
+    """The rows of a table for people: one line per metadata, then one for each of its series."""
     for key, series in groupby(rows, key=lambda row: row["series"].split("/", 1)[0]):
         first, *others = series
         ends = " to ".join(end for end in (first["source"], first["destination"]) if end)
@@ -151,7 +150,7 @@ def _facts(path: str) -> dict[str, Any]:
 
 
 def _behind(ledger: Any, labels: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """What each sink has not taken that another one has: of how many series, from when to when."""
+    """What each sink lacks and another one has: number of series, first and last time."""
     found: dict[str, dict[str, Any]] = {}
     for label in labels:
         lacking = [lacks for _, sinks in ledger.all_partly() if (lacks := _lacks(sinks, label))]

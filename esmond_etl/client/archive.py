@@ -1,4 +1,4 @@
-"""The one file that speaks HTTP to an archive: connections, authentication, TLS, trying again, politeness."""
+"""The only module that speaks HTTP to an archive: connections, authentication, TLS, retries, rate limits."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ from esmond_etl.model.traffic import Traffic
 
 T = TypeVar("T")
 
-#: An archive that asks to be left alone for longer than this is not waited for, s.
+#: If `Retry-After` is longer than this, the request fails instead of waiting, s.
 LONGEST_WAIT: Final = 600
 
-#: What needs no quoting where it stands in a URL.
+#: Characters that need no quoting in a URL.
 _PLAIN: Final = re.compile(r"/[A-Za-z0-9_/-]*")
 
 _ONCE: Final = Retry(0, read=False)
 
-#: A connection that is not made after so long will not be made, s.
+#: Time-out for a connection, s.
 CONNECT: Final = 10
 
 #: Redirects that are followed, one after the other.
 _REDIRECTS: Final = 5
 
-#: Answers of an archive that has too much to do; 500 is not one of them: elmond gives it for event types that it cannot serve.
+#: Status codes of an overloaded archive; 500 is not one of them: elmond answers it for event types that it cannot serve.
 OVERLOADED: Final = frozenset({429, 502, 503, 504})
 
 #: Bytes of an answer that are read, and decompressed, at a time.
@@ -66,7 +66,7 @@ class Answer(NamedTuple):
 
 
 class _Request(NamedTuple):
-    """What is sent to an archive, or to wherever it says that its data are."""
+    """A request to an archive, or to the server that its links lead to."""
 
     method: str
     url: str
@@ -79,31 +79,31 @@ class Archive:
     """A connection to one archive, for several threads.
 
     Every request that fails raises an ArchiveError whose text names the URL and the archive's own reason. Requests that only
-    read are tried again, after a growing and randomly varied pause or when the archive says (`Retry-After`), on broken
+    read are retried, after a growing and randomly varied pause or when the archive says (`Retry-After`), on broken
     connections, timeouts, 429, 5xx and answers that cannot be decoded; requests that write are not: only the caller knows how
     to find out what they did.
     """
 
     url: str  #: of the archive's host, as in "https://archive.example.net/"
-    script_alias: str | None = "esmond"  #: what the web server puts in front of /perfsonar; None or "/" for nothing
+    script_alias: str | None = "esmond"  #: path of the web server before /perfsonar; None or "/" for none
     username: str | None = None
     api_key: str | None = field(default=None, repr=False)
     verify: bool = True  #: whether the server's certificate must be valid
     ca: str | None = None  #: file of certificates to trust instead of the system's
     cert: str | tuple[str, str] | None = None  #: file of a client's certificate and key, or a file each
     timeout: float = 60  #: s without a byte from the archive
-    deadline: float | None = None  #: s that a request which reads may take in all; None for ten times `timeout`
-    patience: float | None = None  #: s that the answer to a request which writes is waited for; None for twenty times `timeout`
+    deadline: float | None = None  #: deadline of a request that reads, s; None for ten times `timeout`
+    patience: float | None = None  #: deadline for the answer to a request that writes, s; None for twenty times `timeout`
     follow: Sequence[str] = ()  #: other hosts that the archive may lead to, without credentials
     largest: int = 256 * 2**20  #: bytes of an answer at most, after decompression
     retries: int = 4
     backoff: float = 0.3  #: s before the first retry; twice as long before each further one
     parallel: int = 8  #: requests in flight at most
-    adapts: bool = False  #: whether that number follows what the archive can bear
-    rate: float | Sequence[str] | None = None  #: requests a second at most; or another rate from each of some times of the day on
+    adapts: bool = False  #: whether that number adapts to the archive
+    rate: float | Sequence[str] | None = None  #: requests per second at most; or a rate for each time of the day
     stop: threading.Event = field(default_factory=threading.Event)
     traffic: Traffic = field(default_factory=Traffic)
-    troubled: bool = False  #: whether it has failed, or answered nonsense, since it was opened
+    troubled: bool = False  #: whether it has failed, or given a wrong answer, since it was opened
 
     def __post_init__(self) -> None:
         self.list_url, basic = list_url(self.url, self.script_alias)
@@ -124,7 +124,7 @@ class Archive:
         connect = min(self.timeout, CONNECT)
         self._both: tuple[float, float] = (connect, self.timeout)
         self._reading = urllib3.Timeout(connect=connect, read=self.timeout)
-        # who gives up on a write does not know what becomes of it: as long as the connection lasts, the answer can come
+        # after giving up on a write, its result is unknown: as long as the connection lasts, the answer can still come
         self._patience = 20 * self.timeout if self.patience is None else self.patience
         self._writing = urllib3.Timeout(connect=connect, read=self._patience)
         self._open_headers = dict(self._prepared.headers)
@@ -135,7 +135,7 @@ class Archive:
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         verify = (self.ca or True) if self.verify else False
         settings = self._session.merge_environment_settings(self.origin, {}, True, verify, self.cert)
-        self._session.trust_env = False  # looked at once, above: at each request it costs more than the request
+        self._session.trust_env = False  # read once, above: for each request it would cost more than the request
         return settings
 
     def close(self) -> None:
@@ -144,7 +144,7 @@ class Archive:
         self._session.close()
 
     def get(self, url: str, params: Mapping[str, Any], decode: Callable[[bytes], T]) -> T:
-        """What `decode` makes of the body of the answer; a ValueError of `decode` counts as a failed answer."""
+        """The body of the answer, decoded by `decode`; a ValueError of `decode` counts as a failed answer."""
         request = self._request("GET", url, params)
         retry = self._retry
         while True:
@@ -164,7 +164,7 @@ class Archive:
                 self._wait(max(retry.get_backoff_time(), getattr(error, "retry_after", 0)), error)
 
     def write(self, method: str, url: str, body: bytes) -> Answer:
-        """The answer to one POST or PUT of JSON; it is sent once, whatever happens."""
+        """The answer to one POST or PUT of JSON; it is sent once, and never retried."""
         request = self._request(method, url, {})
         return self._send(request._replace(body=body, headers={**request.headers, "Content-Type": "application/json"}))
 
@@ -184,9 +184,9 @@ class Archive:
         is_safe = parts.scheme == "https" or (parts.scheme == "http" and ours.scheme == "http")
         is_upgrade = host == ours.hostname and (ours.scheme, parts.scheme) == ("http", "https")
         if not (is_safe and (is_upgrade or host in map(str.lower, self.follow))):
-            hint = f'to allow it, write follow = ["{parts.hostname}"]' if is_safe else "from https it may lead to https alone"
+            hint = f'to allow it, write follow = ["{parts.hostname}"]' if is_safe else "a link from https must lead to https"
             raise ContentError(f"{self.list_url}: the archive leads to {url}, which is on another server: {hint}", url)
-        return _Request(method, url, self._open_headers)  # credentials are for the archive alone
+        return _Request(method, url, self._open_headers)  # credentials are only for the archive itself
 
     def _send(self, request: _Request) -> Answer:
         if self.stop.is_set():
@@ -233,11 +233,11 @@ class Archive:
         return Answer(response.status, body, time.monotonic() - started), response.headers
 
     def _followed(self, request: _Request, response: urllib3.BaseHTTPResponse) -> urllib3.BaseHTTPResponse:
-        """The response where a redirect leads, if `response` is one that may be followed."""
+        """The response of a redirect's target, if `response` is a redirect that may be followed."""
         for _ in range(_REDIRECTS):
             if response.status not in (301, 302, 307, 308) or request.method != "GET":
                 return response
-            response.drain_conn()  # so that the connection can be used again
+            response.drain_conn()  # reads the body, so that the connection can be used again
             with translate_errors(request.url):
                 location = urljoin(request.url, response.headers.get("Location", ""))
             request = self._to(request.method, location)
@@ -247,7 +247,7 @@ class Archive:
     def _body(self, request: _Request, response: urllib3.BaseHTTPResponse) -> bytes:
         """The body of `response`, decompressed; raises ContentError if it is larger than `largest`."""
         parts, size = [], 0
-        # in pieces: the whole of a compressed answer could take a thousand times its size
+        # in pieces: a compressed answer can be a thousand times larger when decompressed
         for part in response.stream(_PIECE, decode_content=True):
             parts.append(part)
             size += len(part)
@@ -269,7 +269,7 @@ class Archive:
             raw: urllib3.BaseHTTPResponse = response.raw
             return raw
         pool = self._pool or self._connect()
-        # what the adapter would do for each request anew, for as much work as all else that a request takes
+        # the adapter would do this for each request, which doubles the work of a request
         answer: urllib3.BaseHTTPResponse = pool.urlopen(
             request.method,
             request.url[len(self.origin) :],
@@ -314,6 +314,6 @@ def _decoded(answer: Answer, url: str, decode: Callable[[bytes], T]) -> T:
     except ContentError:
         if answer.body.lstrip()[:1] == b"<":
             raise ContentError(
-                f"{url}: answered HTML where JSON is due: is this an archive, and is script_alias right?", url
+                f"{url}: answered HTML instead of JSON: is this an archive, and is script_alias right?", url
             ) from None
         raise

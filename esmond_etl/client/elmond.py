@@ -22,12 +22,12 @@ from esmond_etl.model.series import Series
 #: The event type of the results that failed.
 FAILURES: Final = "failures"
 
-#: So many results in a window tell how often a test runs.
+#: This many results in a window tell how often a test runs.
 TELLING: Final = 100
 
 
 class _MoreThanKnown(Exception):
-    """A page holds more results than the windows know of."""
+    """A page holds more results than the windows allow for."""
 
     def __init__(self, start: int) -> None:
         super().__init__(start)
@@ -35,7 +35,7 @@ class _MoreThanKnown(Exception):
 
 
 class Elmond:
-    """Reads series of one elmond, from several threads."""
+    """Reads series of one elmond; thread-safe."""
 
     def __init__(self, read: Callable[[Series, Interval, int], Page], page: int, spacing: int) -> None:
         """`read` gives one page, of `page` datapoints at most; two results of one test lie `spacing` seconds apart or more."""
@@ -60,7 +60,7 @@ class Elmond:
                 yield from self._window(series, window)
             except _MoreThanKnown as found:
                 rest = Interval(found.start, window.interval.end)
-                if again:  # results that have no pscheduler-run-href, so nothing tells how many there are
+                if again:  # results without a pscheduler-run-href: their number is unknown
                     yield from self._in_steps(series, rest)
                 else:  # they may have arrived since the windows were made
                     self._runs.forget(series.metadata)
@@ -77,13 +77,13 @@ class Elmond:
         return walk(lambda asked: self._read(series, asked, self._page), window.interval, step)
 
     def _in_steps(self, series: Series, interval: Interval) -> Iterator[Batch]:
-        """Read windows so narrow that a page cannot hide a result behind others, each until nothing more comes."""
+        """Read windows that are narrow enough that a page cannot hide a result, each until nothing more comes."""
         step = self._until_nothing_new(series)
         for piece in interval.pieces(self._page * self._spacing):
             yield from walk(lambda asked: self._read(series, asked, self._page), piece, step)
 
     def _if_short(self, series: Series) -> Step:
-        """Take a short page for the last one."""
+        """Treat a short page as the last one."""
 
         def step(asked: Interval, page: Page) -> tuple[Batch, int]:
             is_last = page.length < self._page
@@ -92,7 +92,7 @@ class Elmond:
         return step
 
     def _until_nothing_new(self, series: Series) -> Step:
-        """Take a page for the last one if it has nothing after its first second."""
+        """Treat a page as the last one if it has nothing after its first second."""
 
         def step(asked: Interval, page: Page) -> tuple[Batch, int]:
             last = page.last(asked)
@@ -102,7 +102,7 @@ class Elmond:
         return step
 
     def _up_to_last_second(self, series: Series, asked: Interval, page: Page) -> tuple[Batch, int]:
-        """The page without its last second, which may go on, and that second: the next page starts there."""
+        """The page without its last second, which may be incomplete, and that second: the next page starts there."""
         last = page.last(asked)
         if last is None or last == asked.start:
             url = series.served.uri
@@ -110,7 +110,7 @@ class Elmond:
         return _before(page.batch, last), last
 
     def _failures(self, series: Series, interval: Interval) -> Iterator[Batch]:
-        """Failed runs have no pscheduler-run-href: there are as many as runs were due, less those that succeeded."""
+        """Failed runs have no pscheduler-run-href: their number is the number of scheduled runs minus the successful ones."""
         windows = self._runs.windows(series.metadata, interval)
         if not windows:
             yield from self._in_steps(series, interval)
@@ -121,7 +121,7 @@ class Elmond:
             yield from walk(lambda asked: self._read(series, asked, self._page), piece, step)
 
     def _summaries(self, series: Series, interval: Interval) -> Iterator[Batch]:
-        """elmond computes a summary of the results that it is asked for, so it is asked for whole windows of it."""
+        """elmond computes a summary from the requested results, so whole windows of the summary are requested."""
         window = series.summary.window
         whole = Interval(ceil(interval.start, window), ceil(interval.end, window))
         for piece in whole.pieces(max(1, self._page // 2) * window):
@@ -131,7 +131,7 @@ class Elmond:
 
 
 def _with_few_failures(windows: list[Window], rate: float, most: int) -> Iterator[Interval]:
-    """The time of `windows` in pieces in which no more than `most` runs failed, if `rate` runs were due each second."""
+    """The time of `windows` in pieces in which at most `most` runs failed, if `rate` runs were scheduled per second."""
     start, due = windows[0].interval.start, 0.0
     for (first, end), _, succeeded in windows:
         failed = (end - first) * (rate - succeeded)
@@ -139,7 +139,7 @@ def _with_few_failures(windows: list[Window], rate: float, most: int) -> Iterato
             yield Interval(start, first)
             start, due = first, 0.0
         due += failed
-        while due > most:  # a time in which most runs failed
+        while due > most:  # a time with mostly failed runs
             middle = start + max(1, int(most / rate))
             yield Interval(start, middle)
             start, due = middle, (end - middle) * rate

@@ -1,4 +1,4 @@
-"""What went wrong with a request, as one of our errors, with the URL and the archive's own reason."""
+"""The error of a failed request: one of ours, with the URL and the archive's own reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TRANSIENT: Final = frozenset({429, 500, 502, 503, 504})
 
 @contextmanager
 def translate_errors(url: str) -> Iterator[None]:
-    """Whatever the answer of an archive makes our code raise is a ContentError that names `url`: an archive can answer anything."""
+    """Turn any exception that an answer causes into a ContentError that names `url`: an archive can answer anything."""
     try:
         yield
     except EsmondEtlError:
@@ -62,13 +62,13 @@ def _retry_after(headers: Mapping[str, str]) -> float:
 
 
 def plain(reason: Exception) -> str:
-    """What broke a request, without the names of our libraries."""
-    if isinstance(reason, NewConnectionError):  # which counts as a time-out, too
+    """The reason of a broken request, without the names of our libraries."""
+    if isinstance(reason, NewConnectionError):  # it is also a time-out
         system = re.sub(r".*(establish a new connection: |\()", "", str(reason)).rstrip(")")
         what = "find the host" if isinstance(reason, NameResolutionError) else "connect"
         return f"cannot {what}: {re.sub(r'^.Errno -?[0-9]+. ', '', system)}"
     if isinstance(reason, ConnectTimeoutError):
-        return "the server took no connection in time"
+        return "the server accepted no connection in time"
     return f"{type(reason).__name__}: {reason}"
 
 

@@ -1,4 +1,4 @@
-"""Pages with datapoints that are not valid, taken apart one by one: the valid ones are kept, byte for byte, the others are reported."""
+"""Pages with invalid datapoints, decoded one by one: the valid ones are kept, byte for byte, the others are reported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import msgspec
 from esmond_etl.model.batch import Batch, Fault, json_column, nullable_number_column, ts_column
 from esmond_etl.model.series import Series
 
-#: A number that old archives spell as text.
+#: A number that old archives write as text.
 _NUMBER: Final = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 _SPACE: Final = re.compile(r"[ \t\r\n]*")
@@ -31,7 +31,7 @@ class _Point(msgspec.Struct, gc=False):
 
 
 def one_by_one(body: bytes, series: Series) -> Batch:
-    """The valid datapoints of a page, in the order they came, with the others as faults; raises ValueError if it is no list."""
+    """The valid datapoints of a page, in their order, with the others as faults; raises ValueError if the page is not a list."""
     seconds, values, faults = array("q"), list[Any](), list[Fault]()
     for text, parsed in _items(body.decode("utf-8", "surrogateescape")):
         said = parsed.get("ts") if isinstance(parsed, dict) else None
@@ -50,7 +50,7 @@ def one_by_one(body: bytes, series: Series) -> Batch:
 
 
 def _items(text: str) -> Iterator[tuple[str, Any]]:
-    """The items of a JSON list, text and value; they may hold what strict JSON does not: NaN, half characters."""
+    """The items of a JSON list, as text and value; they may contain NaN and lone surrogates, which strict JSON does not allow."""
     place = _after_space(text, 0)
     if text[place : place + 1] != "[":
         raise ValueError(f"expected a list of datapoints, found {text[:60]!r}")
@@ -66,7 +66,7 @@ def _items(text: str) -> Iterator[tuple[str, Any]]:
             raise ValueError(f"the list of datapoints breaks off at character {place}")
         place = _after_space(text, place + 1)
     if _after_space(text, place + 1) != len(text):
-        raise ValueError(f"there is something after the list of datapoints, at character {place + 1}")
+        raise ValueError(f"unexpected text after the list of datapoints, at character {place + 1}")
 
 
 def _after_space(text: str, place: int) -> int:
@@ -93,7 +93,7 @@ def _number(raw: msgspec.Raw) -> float | None:
 
 
 def _json(raw: msgspec.Raw) -> msgspec.Raw:
-    msgspec.json.decode(raw)  # half a character, for one, stands in a text that can be skipped but not read
+    msgspec.json.decode(raw)  # for example a lone surrogate, in a text that can be skipped but not decoded
     return raw
 
 

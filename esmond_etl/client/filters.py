@@ -1,4 +1,4 @@
-"""What to look for in an archive: the criteria of a query, as programs set them."""
+"""The criteria of a query, as programs set them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any, Final, SupportsInt
 from esmond_etl.model.errors import ConfigError
 from esmond_etl.model.interval import Interval, moment, parse_duration, parse_moment
 
-#: Event types that elmond cannot filter a list by: it answers 500. They are looked for in the list itself.
+#: Event types that elmond cannot filter a list by: it answers 500. We filter the list ourselves.
 NO_FILTER: Final = frozenset({"failures", "packet-trace-multi"})
 
-#: A list is asked for from this much before the data, s: the clocks of archives and of their hosts differ.
+#: A list is requested from this much before the data, s: the clocks of archives and of their hosts differ.
 SLACK: Final = 3600
 
-#: The end of a window that has none: 2100-01-01.
+#: The end of a window without an end: 2100-01-01.
 FOREVER: Final = 4102444800
 
 
-#: How similar an unknown filter must be to a known one to count as a typing mistake: archives have further filters.
+#: How similar an unknown filter must be to a known one to count as a spelling mistake: archives have more filters than we know.
 SLIP: Final = 0.88
 
 
 def check_name(name: str) -> None:
-    """Raises ConfigError if a filter is not known, and is much like one that is."""
+    """Raises ConfigError if a filter is unknown but similar to a known one."""
     written = name.replace("-", "_")
     known = [each for each, value in vars(ApiFilters).items() if isinstance(value, _Criterion)]
     close = get_close_matches(written, known, 1, SLIP)
@@ -54,7 +54,7 @@ class _Criterion:
 
 
 class _Moment(_Criterion):
-    """A time in whole seconds, read from whatever people have."""
+    """A time in whole seconds, read from many types."""
 
     convert: Callable[[str], int] = staticmethod(lambda text: parse_moment(text, int(time.time())))
 
@@ -68,7 +68,7 @@ class _Moment(_Criterion):
         try:
             if isinstance(value, str):
                 return self._text(value.strip())
-            if isinstance(value, SupportsInt) and not isinstance(value, bool):  # a float too, and numbers of other packages
+            if isinstance(value, SupportsInt) and not isinstance(value, bool):  # also floats, and numbers of other packages
                 return int(value)
             return parse_moment(value, 0)
         except (ValueError, OverflowError) as error:
@@ -85,7 +85,7 @@ class _Moment(_Criterion):
 
 
 class _Span(_Moment):
-    """A length of time in whole seconds."""
+    """A duration in whole seconds."""
 
     convert = staticmethod(parse_duration)
 
@@ -114,12 +114,12 @@ class ApiFilters:
     summary_window = _Criterion()
     tool_name = _Criterion()
 
-    time = _Moment()  #: this very second
+    time = _Moment()  #: the current second
     time_start = _Moment()
     time_end = _Moment()
     time_range = _Span()  #: s (or "1h") after `time_start`, before `time_end`, or before now
 
-    verbose: int  #: whether to say on stderr what is asked for
+    verbose: int  #: whether to print each request on stderr
     ssl_verify: bool | str  #: whether the archive's certificate must be valid, or a file of certificates to trust
     timeout: float | None  #: s without a byte from the archive; None for the default of 60
     auth_username: str
@@ -153,7 +153,7 @@ class ApiFilters:
         return f"<ApiFilters: {', '.join(f'{name}={value}' for name, value in criteria.items()) or 'everything'}>"
 
     def interval(self) -> Interval:
-        """The seconds that the time criteria select, at this moment; raises ConfigError if they end before they start."""
+        """The interval that the time criteria select now; raises ConfigError if it ends before it starts."""
         times = self.time_filters
         at, start, end, span = (times.get(name) for name in ("time", "time-start", "time-end", "time-range"))
         if at is not None:
@@ -168,7 +168,7 @@ class ApiFilters:
         return Interval(start or 0, FOREVER if end is None else end + 1)
 
     def listing(self) -> dict[str, Any]:
-        """What to ask an archive's list for, to find everything that may have data in `interval`."""
+        """The query of a list request that finds everything that may have data in `interval`."""
         return listing(self.metadata_filters, self.interval().start)
 
 

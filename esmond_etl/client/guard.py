@@ -1,7 +1,7 @@
-"""Requests that must not last for ever: a deadline for each, and an end to all when the run is told to stop.
+"""Requests must not last for ever: each has a deadline, and all end when the run is told to stop.
 
-The socket's own time-out is not enough: a server that sends a byte a second never exceeds it, and nothing interrupts a thread that
-waits for an answer. So one thread watches the requests of an archive, and shuts down the connection of those that must end.
+The socket's own time-out is not enough: a server that sends one byte per second never exceeds it, and nothing interrupts a thread
+that waits for an answer. So one thread watches the requests of an archive, and shuts down the connection of those that must end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-#: How often the requests are looked at, s.
+#: How often the requests are checked, s.
 _OFTEN: Final = 0.2
 
 _here = threading.local()  # the request that this thread waits for
@@ -28,8 +28,8 @@ class Watched:
     """One request that a thread waits for."""
 
     deadline: float  #: monotonic
-    connection: Any = None  #: that it is sent over
-    ended: str = ""  #: why it was ended: "stop", "deadline", or "" if it was not
+    connection: Any = None  #: the connection that it uses
+    ended: str = ""  #: why it was ended: "stop" or "deadline"; "" if it was not ended
 
     def end(self, reason: str) -> None:
         """Shut down the connection: the thread that waits gets an error at once."""
@@ -37,7 +37,7 @@ class Watched:
         if sock is not None:
             self.ended = reason
             with suppress(OSError):
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not that of TLS, which would wait for the other side
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not the one of TLS, which would wait for the other side
 
 
 class Guard:
@@ -51,7 +51,7 @@ class Guard:
 
     @contextmanager
     def watch(self, seconds: float) -> Iterator[Watched]:
-        """Watch the request that this thread sends in the context; it may take so many seconds."""
+        """Watch the request that this thread sends in the context; it may take `seconds`."""
         watched = Watched(time.monotonic() + seconds)
         with self._lock:
             self._watched.add(watched)
@@ -105,5 +105,5 @@ class _TLSPool(HTTPSConnectionPool):
     ConnectionCls = _TLSConnection
 
 
-#: What makes the connections of a PoolManager ones that a guard can shut down.
+#: Makes the connections of a PoolManager such that a guard can shut them down.
 POOLS: Final = {"http": _Pool, "https": _TLSPool}

@@ -1,4 +1,4 @@
-"""How many requests may be in flight at an archive: a fixed number, or one that follows what the archive can bear."""
+"""The number of requests in flight at an archive: fixed, or adapted to what the archive can bear."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 import threading
 from typing import Final, NamedTuple
 
-#: Requests in flight at first, where the number follows the archive.
+#: Requests in flight at first, if the number adapts.
 FIRST: Final = 4
 
-#: The number is looked at again after this many answers, or more.
+#: The number is reviewed after at least this many answers.
 ROUND: Final = 10
 
-#: There are too many in flight if answers take SLOW times as long as the quickest ones; there may be more if it is less than QUICK times.
+#: Too many are in flight if answers take SLOW times as long as the quickest ones; more are allowed below QUICK times.
 SLOW, QUICK = 2.0, 1.5
 
 #: An answer may take this much longer, s, without a sign of overload: switching between threads costs time, too.
@@ -21,33 +21,33 @@ NOISE: Final = 0.01
 #: Slow answers alone never lower the number below this: while one answer is on its way, the other can be decoded.
 PAIR: Final = 2
 
-#: If fewer requests brought this much more in a second, there are too many in flight.
+#: If fewer requests in flight gave this much more per second, there are too many.
 WORSE: Final = 1.1
 
-#: There are too many in flight if this part of a round's requests fails.
+#: Too many are in flight if this share of a round's requests fails.
 FAILING: Final = 0.2
 
 #: A number that was too high is tried again after this many times as many answers.
 PATIENCE: Final = 40
 
-#: With each answer, the quickest time of its size moves towards it by this part: networks change.
+#: With each answer, the quickest time of its size moves towards it by this share: networks change.
 FORGETTING: Final = 0.002
 
 
 class Turn(NamedTuple):
-    """A request that may be sent."""
+    """Permission to send a request."""
 
     change: int  #: how often the limit had changed before it was sent
 
 
 class _Step(NamedTuple):
-    """How slow answers were with so many in flight."""
+    """The speed of answers with a certain number in flight."""
 
     now: int
     slowness: float
 
     def was_better_than(self, more: int, slowness: float) -> bool:
-        """Whether clearly more was answered in a second than with `more` in flight."""
+        """Whether clearly more was answered per second than with `more` in flight."""
         return self.now / self.slowness > WORSE * more / slowness
 
 
@@ -60,7 +60,7 @@ class Limit:
     """
 
     def __init__(self, most: int, follows: bool = False) -> None:
-        """`most` is the number, or what it never exceeds."""
+        """`most` is the number, or its upper limit."""
         self.most, self.follows = most, follows
         self.now = min(FIRST, most) if follows else most
         self._in_flight = 0
@@ -68,14 +68,14 @@ class Limit:
         self._free = threading.Condition()
         self._quickest: dict[int, float] = {}  # by size
         self._too_many, self._patience, self._since = math.inf, PATIENCE, 0
-        self._before: _Step | None = None  # if the last round was the first with more than that
+        self._before: _Step | None = None  # set if the last round was the first with more than that
         self._reset()
 
     def _reset(self) -> None:
         self._answers, self._failures, self._slowness, self._was_full = 0, 0, 0.0, False
 
     def take(self) -> Turn:
-        """Wait until a request may be sent; `give` the turn back after the answer."""
+        """Wait until a request may be sent; return the permission with `give` after the answer."""
         with self._free:
             while self._in_flight >= self.now:
                 self._free.wait()
@@ -84,10 +84,12 @@ class Limit:
             return Turn(self._changes)
 
     def give(self, turn: Turn, seconds: float | None, size: int = 0) -> None:
-        """Say that the answer to a request has come after `seconds`, None if it failed, with `size` bytes in both directions."""
+        """Report an answer after `seconds`, None if the request failed, with `size` bytes in both directions."""
         with self._free:
             self._in_flight -= 1
-            if self.follows and turn.change == self._changes:  # what was sent before tells of another number
+            if (
+                self.follows and turn.change == self._changes
+            ):  # requests sent before the change were sent with another number in flight
                 self._learn(seconds, size)
             self._free.notify()
 
@@ -105,7 +107,7 @@ class Limit:
             self._judge(self._slowness / max(1, self._answers - self._failures))
 
     def _usual(self, seconds: float, size: int) -> float:
-        """How long the quickest answers of about this size take."""
+        """The time of the quickest answers of about this size."""
         kind = size.bit_length()
         usual = self._quickest.get(kind, seconds)
         usual = seconds if seconds < usual else usual + (seconds - usual) * FORGETTING
@@ -120,7 +122,7 @@ class Limit:
             return
         if self._was_full and slowness < QUICK:
             if self.now >= self._too_many:
-                self._too_many, self._patience = math.inf, PATIENCE  # it can bear that now
+                self._too_many, self._patience = math.inf, PATIENCE  # the archive can bear that now
             step = max(1, self.now // 4) if self._too_many == math.inf else 1
             wanted = min(self.now + step, self.most)
             if wanted > self.now and (wanted < self._too_many or self._since >= self._patience * self._too_many):

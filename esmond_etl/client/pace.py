@@ -1,4 +1,4 @@
-"""How many requests a second there may be, at each time of the day."""
+"""The rate of requests, which may depend on the time of the day."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHANGE: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d) +(\d+(?:\.\d+)?|unlimite
 
 
 class Rate:
-    """Requests a second at most: always the same, or another one from certain times of the day on."""
+    """Requests per second at most: always the same, or a rate for each time of the day."""
 
     def __init__(self, rate: float | Sequence[str] | None) -> None:
         """`rate` is a number, None for no limit, or texts such as "08:00 2" and "18:30 unlimited": times in UTC, in ascending order.
@@ -27,7 +27,7 @@ class Rate:
         self._starts = [start for start, _ in changes]
         self._intervals = [1 / each if each else 0.0 for _, each in changes]
         if not changes or any(later <= earlier for earlier, later in zip(self._starts, self._starts[1:], strict=False)):
-            raise ValueError("times must ascend, and there must be one at least")
+            raise ValueError("give at least one time, in ascending order")
 
     def interval(self, now: float) -> float:
         """Seconds between two requests at `now` (Unix time); 0 without a limit. Before the first time of a day the last one holds."""
@@ -38,7 +38,7 @@ def _change(text: str) -> tuple[int, float | None]:
     found = _CHANGE.fullmatch(text)
     if not found or (found[3] != "unlimited" and float(found[3]) == 0):
         raise ValueError(
-            f'{text!r} is no rate: write a time of the day (UTC) and requests a second, "08:00 2", or "18:00 unlimited"'
+            f'{text!r} is not a rate: write a time of the day (UTC) and requests per second, "08:00 2", or "18:00 unlimited"'
         )
     rate = None if found[3] == "unlimited" else float(found[3])
     return int(found[1]) * 3600 + int(found[2]) * 60, rate
@@ -52,7 +52,7 @@ def shared(rate: float | Sequence[str] | None, parts: int) -> float | list[str] 
 
 
 class Pace:
-    """Lets requests go one at a time, as often as a rate allows."""
+    """Releases requests one at a time, as often as a rate allows."""
 
     def __init__(self, rate: Rate) -> None:
         self._rate, self._next, self._lock = rate, 0.0, threading.Lock()

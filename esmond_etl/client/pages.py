@@ -1,4 +1,4 @@
-"""One page of a series, and the walk from page to page: windows that an archive cannot bear are halved."""
+"""One page of a series, and the walk from page to page: a window that an archive cannot serve is halved."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ NARROWEST: Final = 3600
 
 
 class Page(NamedTuple):
-    """What an archive answered to one request for datapoints."""
+    """The answer of an archive to one request for datapoints."""
 
-    length: int  #: datapoints that it gave, valid or not
+    length: int  #: datapoints in the answer, valid or not
     batch: Batch  #: the valid ones, with the others as faults
 
     def last(self, asked: Interval) -> int | None:
-        """The latest moment of the page, as far as it lies in `asked`; None if nothing of the page says when it was."""
+        """The latest time in the page, limited to `asked`; None if no datapoint has a valid time."""
         moments = [fault.ts for fault in self.batch.faults if fault.ts is not None and asked.start <= fault.ts < asked.end]
         moments += list(self.batch.moments[-1:])
         return max(moments, default=None)
 
 
-#: Makes of what was asked for, and the page that came, the datapoints that are new, and where the next page starts.
+#: From the request and the page that came, returns the new datapoints and the start of the next page.
 Step = Callable[[Interval, Page], tuple[Batch, int]]
 
 
@@ -46,7 +46,7 @@ def fetch(archive: Archive, series: Series, asked: Interval, limit: int, toleran
             raise ValueError(f"{'' if fault.ts is None else f'at ts {fault.ts}: '}{fault.reason}: {fault.text}")
         return Page(len(batch) + len(batch.faults), wire.check_page(batch, asked))
 
-    # the archive includes both ends, an Interval its start alone
+    # the archive includes both ends, an Interval only its start
     params = {"time-start": asked.start, "time-end": asked.end - 1, "limit": limit}
     return archive.get(series.served.uri, params, decode)
 
@@ -70,7 +70,7 @@ def walk(read: Callable[[Interval], Page], interval: Interval, step: Step) -> It
 
 
 def is_too_wide(error: ArchiveError) -> bool:
-    """Whether a request may have failed because it asked for too much time at once."""
+    """Whether a request may have failed because its window was too long."""
     if isinstance(error, StatusError):
         return error.status in (500, 502, 503, 504)
     return isinstance(error, RequestError) and error.timed_out

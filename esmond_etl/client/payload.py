@@ -1,4 +1,4 @@
-"""Datapoints as programs meet them: one by one as they come, as a list, or in columns."""
+"""Datapoints for programs: one by one, as a list, or in columns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LAST_EPOCH: Final = int(_LAST.replace(tzinfo=UTC).timestamp())
 
 
 class DataPoint:
-    """One measured value and its moment."""
+    """One measured value and its time."""
 
     __slots__ = ("ts_epoch", "val")
 
@@ -35,7 +35,7 @@ class DataPoint:
 
     @property
     def ts(self) -> datetime:
-        """When, in UTC, as a naive datetime: what programs print, and compare with `datetime.utcnow()`."""
+        """The time in UTC, as a naive datetime: programs print it, and compare it with `datetime.utcnow()`."""
         if self.ts_epoch > _LAST_EPOCH:
             return _LAST
         return datetime.fromtimestamp(self.ts_epoch, UTC).replace(tzinfo=None)
@@ -50,7 +50,7 @@ class DataPoint:
 
 
 class DataHistogram(DataPoint):
-    """One histogram, a dict of bucket to count, and its moment; of a `statistics` summary, a dict of its figures."""
+    """One histogram (a dict of bucket to count) and its time; for a `statistics` summary, a dict of its figures."""
 
     __slots__ = ()
 
@@ -59,7 +59,7 @@ class DataHistogram(DataPoint):
 
 
 class DataPoints(UserList[DataPoint]):
-    """A list of datapoints that is read as it is iterated; whatever else a list can do makes it read all of them first."""
+    """A list of datapoints that is read while it is iterated; every other list operation reads all of them first."""
 
     def __init__(self, source: Iterable[DataPoint] = ()) -> None:
         self._source = source
@@ -82,7 +82,7 @@ class DataPoints(UserList[DataPoint]):
 class DataPayload:
     """The data of one event type, or of one summary of it, over the time that the filters gave.
 
-    The first page is there from the start. Unlike in the library of old, the rest is read while the payload, or its `data`, is iterated,
+    The first page is there from the start. Unlike in the old library, the rest is read while the payload, or its `data`, is iterated,
     and not kept; `len()`, an index, or `to_arrow()` read it whole and keep it, in columns. It is never truncated: a page that cannot
     be read raises an ArchiveError.
     """
@@ -91,7 +91,7 @@ class DataPayload:
         self._series, self._read = series, read
         started = read()
         head = list(islice(started, 1))
-        if head and len(head[0]) < page:  # likely all there is
+        if head and len(head[0]) < page:  # probably all datapoints
             head += islice(started, 1)
         complete = not head or (len(head) == 1 and len(head[0]) < page)
         self._whole: list[Batch] | None = head if complete else None
@@ -110,7 +110,7 @@ class DataPayload:
 
     @property
     def dump(self) -> str:
-        """All the datapoints as text, for debugging."""
+        """The datapoints as text, for debugging."""
         return pformat([{"ts": point.ts_epoch, "val": point.val} for point in self], indent=4)
 
     def batches(self) -> Iterator[Batch]:
@@ -123,7 +123,7 @@ class DataPayload:
     def to_arrow(self) -> pa.Table:
         """The datapoints as columns: `ts` (timestamp[s, UTC]) and `val` (float64, map<string, int64> for histograms, else JSON text).
 
-        Raises ContentError if a histogram is none.
+        Raises ContentError if a value is not a histogram.
         """
         schema = pa.schema([("ts", TS), ("val", val_type(self._series))])
         return pa.Table.from_batches([opened(batch).points for batch in self._kept()], schema)
@@ -169,7 +169,7 @@ def val_type(series: Series) -> pa.DataType:
 
 
 def opened(batch: Batch) -> Batch:
-    """`batch` with its histograms as maps; raises ContentError, naming the place, if one is none."""
+    """`batch` with its histograms as maps; raises ContentError, naming the place, if a value is not a histogram."""
     try:
         return batch.opened()
     except ValueError as error:

@@ -1,10 +1,10 @@
-"""Write to an archive the way programs always have: metadata, then data under its key.
+"""Write to an archive: metadata, then data under its key.
 
-This is the interface of the esmond client library of old. A program written for it runs after changing its import lines:
+This is the interface of the old esmond client library. A program written for it runs after changing its import lines:
 
     from esmond_etl.client.post import EventTypeBulkPost, EventTypePost, MetadataPost
 
-It is better where that one was wrong. What the archive would take and silently drop, add up, or answer with an internal error is
+It differs where that library was wrong. What the archive would take and silently drop, add up, or answer with an internal error is
 refused before anything is sent. Many datapoints go in requests of a bounded size, and none goes twice. A request that fails raises an
 exception of the class, whose text names the URL and the archive's own reason, and says what had been taken before.
 """
@@ -44,21 +44,21 @@ __all__ = [
     "PostException",
 ]
 
-#: Timestamps a request at most.
+#: Timestamps per request at most.
 AT_ONCE: Final = 1000
 
 
 class PostException(EsmondEtlError):
-    """Something was not posted; where an archive is to blame, its ArchiveError is the `__cause__`."""
+    """Something was not posted; if the archive caused it, its ArchiveError is the `__cause__`."""
 
     @property
     def value(self) -> Any:
-        """What was wrong."""
+        """The reason."""
         return self.args[0]
 
 
 class MetadataPostException(PostException):
-    """A metadata was not posted."""
+    """Metadata were not posted."""
 
 
 class EventTypePostException(PostException):
@@ -70,19 +70,19 @@ class EventTypeBulkPostException(PostException):
 
 
 class MetadataPostWarning(Warning):
-    """Part of what was added to a metadata is not used."""
+    """Something that was added to the metadata is not used."""
 
 
 class EventTypePostWarning(Warning):
-    """No longer issued: there is an exception."""
+    """No longer issued: an exception is raised instead."""
 
 
 class EventTypeBulkPostWarning(Warning):
-    """No longer issued: there is an exception."""
+    """No longer issued: an exception is raised instead."""
 
 
 class _Post:
-    """What is to be written to one archive."""
+    """Base class of everything that is written to an archive."""
 
     failure: ClassVar[type[PostException]] = PostException
 
@@ -90,16 +90,16 @@ class _Post:
         self, api_url: str, username: str, api_key: str, script_alias: str | None, ssl_verify: bool | str, timeout: float | None
     ) -> None:
         self.api_url, self.username, self.script_alias = api_url.rstrip("/"), username, script_alias
-        self.filters = ApiFilters()  #: how the archive is talked to
+        self.filters = ApiFilters()  #: the connection to the archive
         self.filters.ssl_verify, self.filters.timeout = ssl_verify, timeout
         self._archive = connect(api_url, username, api_key, script_alias, self.filters)
 
 
 class MetadataPost(_Post):
-    """A new metadata: what is measured, from where to where, with what.
+    """New metadata: source, destination, tool and parameters of a measurement.
 
-    Event types and summaries all have to be there when it is posted: one more later makes another metadata. Posting the same one again
-    changes nothing, and returns the same key.
+    Add all event types and summaries before you post: one more later makes other metadata. Posting the same metadata again changes
+    nothing, and returns the same key.
     """
 
     failure = MetadataPostException
@@ -122,7 +122,7 @@ class MetadataPost(_Post):
         ssl_verify: bool | str = True,
         timeout: float | None = None,
     ) -> None:
-        """A metadata of an archive; sends nothing. A `network-element`, unlike in the library of old, has no destination."""
+        """Metadata for an archive; sends nothing. Unlike in the old library, a `network-element` has no destination."""
         super().__init__(api_url, username, api_key, script_alias, ssl_verify, timeout)
         self.subject_type = subject_type
         self.source = source
@@ -137,16 +137,15 @@ class MetadataPost(_Post):
         self._freeform: dict[str, Any] = {}
 
     def add_event_type(self, et: str) -> None:
-        """Add an event type; one that is there already gives a MetadataPostWarning and changes nothing."""
+        """Add an event type; one that was added already gives a MetadataPostWarning and changes nothing."""
         if et in self._event_types:
             warnings.warn(f"event type {et} is there already", MetadataPostWarning, stacklevel=2)
         self._event_types.setdefault(et, [])
 
     def add_summary_type(self, et: str, st: str, windows: Iterable[int | str] = ()) -> None:
-        """Have the archive make summaries of the type `st` over windows of so many seconds, instead of any it has of that type.
-
-        An event type that is not there yet is added. Raises MetadataPostException if a window is no whole number; no windows at all
-        give a MetadataPostWarning and change nothing.
+        """Ask the archive for summaries of the type `st` over windows of these lengths (s), in place of other summaries of that
+        type. An event type that is missing is added. Raises MetadataPostException if a window is not a whole number; an empty list
+        of windows gives a MetadataPostWarning and changes nothing.
         """
         try:
             seconds = [int(window) for window in windows]
@@ -161,23 +160,24 @@ class MetadataPost(_Post):
     def add_freeform_key_value(self, k: str, v: Any) -> None:
         """Add a free-form parameter by its name in the archive, as in "ip-tos".
 
-        One that is set already gives a MetadataPostWarning and stays; MetadataPostException is raised for what archives make up.
+        One that is set already gives a MetadataPostWarning and stays. MetadataPostException is raised for parameters that only archives
+        set.
         """
         if k in MADE_UP:
-            raise MetadataPostException(f"{k} is made up by the archive: it cannot be posted")
+            raise MetadataPostException(f"{k} is set by the archive: it cannot be posted")
         if self._payload().get(k):
             warnings.warn(f"parameter {k} is set already", MetadataPostWarning, stacklevel=2)
         else:
             self._freeform[k] = v
 
     def json_payload(self, pp: bool = False) -> str:
-        """What is posted, as JSON; raises MetadataPostException if something is missing."""
+        """The metadata as posted, in JSON; raises MetadataPostException if something is missing."""
         return _text(self._validated(), pp)
 
     def post_metadata(self) -> Metadata:
-        """The metadata as the archive has it now, with its key.
+        """Post the metadata, and return them as the archive has them now, with their key.
 
-        Raises MetadataPostException if something is missing, or if the archive refuses it or cannot be reached.
+        Raises MetadataPostException if something is missing, or if the archive refuses them or cannot be reached.
         """
         archive, metadata = self._archive, self._validated()
         try:
@@ -231,15 +231,15 @@ class _DataPost(_Post):
     ) -> None:
         super().__init__(api_url, username, api_key, script_alias, ssl_verify, timeout)
         self.metadata_key = metadata_key
-        self._points: dict[int, dict[str, bytes]] = {}  # what is still to be posted, ts -> event type -> JSON
-        self._taken: set[tuple[str, int]] = set()  # what has been posted
+        self._points: dict[int, dict[str, bytes]] = {}  # not posted yet: ts -> event type -> JSON
+        self._taken: set[tuple[str, int]] = set()  # already posted
 
     def _add(self, event_type: str, ts: Any, val: Any) -> None:
         second = self._second(ts)
         if event_type in self._points.get(second, ()) or (event_type, second) in self._taken:
-            raise self.failure(f"{event_type} at {second} was added already: an archive would add the two up")
+            raise self.failure(f"{event_type} at {second} was added already: an archive would add up the two values")
         if val is None and known(event_type).data_type != "json":
-            raise self.failure(f"{event_type} at {second}: None is no value: leave the datapoint out")
+            raise self.failure(f"{event_type} at {second}: None is not a value: leave the datapoint out")
         try:
             self._points.setdefault(second, {})[event_type] = _encode(val)
         except (TypeError, ValueError) as error:
@@ -256,12 +256,12 @@ class _DataPost(_Post):
             raise self.failure(f"ts must be an integer, in seconds, or a datetime with a time zone, not {ts!r}") from None
 
     def post_data(self) -> None:
-        """Write all datapoints that were added, in requests of at most 1000 timestamps each; those that went are not sent again.
+        """Write all datapoints that were added, in requests of at most 1000 timestamps each; those already sent are not sent again.
 
-        Before that the archive is asked for the metadata: what it does not declare it would take, and drop. Raises an exception if it is
-        not there, or does not declare an event type; then nothing was sent. Raises one, too, when a request fails, and says how many
-        datapoints had been taken by then. Of the request that failed some may have been kept: an archive stops in its middle. Read them
-        back before you send them again.
+        First the archive is asked for the metadata: it would accept, and drop, event types that they do not declare. Raises an exception
+        if the metadata are missing, or do not declare an event type; then nothing was sent. Also raises one if a request fails; its text
+        says how many datapoints were stored before. The archive may have kept a part of the failed request: read the datapoints back
+        before you send them again.
         """
         if not self._points:
             return
@@ -328,7 +328,7 @@ class EventTypePost(_DataPost):
         self._add(self.event_type, ts, val)
 
     def json_payload(self, pp: bool = False) -> str:
-        """What is still to be posted, as JSON: a list of `{"ts", "val"}`."""
+        """The datapoints still to be posted, as JSON: a list of `{"ts", "val"}`."""
         points = [{"ts": ts, "val": json.loads(values[self.event_type])} for ts, values in self._points.items()]
         return _text(points, pp)
 
@@ -356,13 +356,13 @@ class EventTypeBulkPost(_DataPost):
     def add_data_point(self, event_type: str, ts: int | datetime, val: Any) -> None:
         """Add a datapoint: `ts` is Unix time in whole seconds, or a datetime with a time zone, whose fraction is cut off.
 
-        Unlike in the library of old, an event type cannot have two values at one `ts`: the archive would add them up. Raises
+        Unlike in the old library, an event type cannot have two values at one `ts`: the archive would add them up. Raises
         EventTypeBulkPostException for that, or if the archive could not keep the datapoint.
         """
         self._add(event_type, ts, val)
 
     def json_payload(self, pp: bool = False) -> str:
-        """What is still to be posted, as JSON: the body of a PUT."""
+        """The datapoints still to be posted, as JSON: the body of a PUT."""
         rows = [(ts, list(values.items())) for ts, values in self._points.items()]
         return _text(json.loads(wire.encode_bulk(rows)), pp)
 
@@ -377,7 +377,7 @@ def _encode(value: Any) -> bytes:
 
 
 def _number(value: object) -> float:
-    """A number of another package as Python's own."""
+    """A number of another package as a Python number."""
     if isinstance(value, Integral):
         return int(value)
     if isinstance(value, Real):

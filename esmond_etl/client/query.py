@@ -1,10 +1,10 @@
-"""Query an archive the way programs always have: ApiConnect gives metadata, these their event types, and those their data.
+"""Query an archive: ApiConnect gives metadata, metadata give event types, and event types give data.
 
-This is the interface of the esmond client library of old. A program written for it runs after changing its import lines:
+This is the interface of the old esmond client library. A program written for it runs after changing its import lines:
 
     from esmond_etl.client.query import ApiConnect, ApiFilters
 
-It is better where that one was wrong. Lists and data are never truncated. The time filters select data: no metadata is lost because
+It differs where that library was wrong. Lists and data are never truncated. The time filters select data: no metadata is lost because
 something was written to it after the window. A request that fails raises an ArchiveError, whose text names the URL and the archive's
 own reason, where there were a warning and an empty list.
 """
@@ -45,7 +45,7 @@ __all__ = [
 
 
 class ApiFiltersWarning(Warning):
-    """No longer issued: a criterion that makes no sense raises ConfigError."""
+    """No longer issued: an invalid criterion raises ConfigError."""
 
 
 class ApiConnectWarning(Warning):
@@ -67,7 +67,7 @@ class SummaryWarning(EventTypeWarning):
 def connect(
     url: str, username: str = "", api_key: str = "", script_alias: str | None = "esmond", filters: ApiFilters | None = None
 ) -> Archive:
-    """A connection to an archive with the options that `filters` have; no request is made."""
+    """A connection to an archive with the options in `filters`; no request is made."""
     filters = filters or ApiFilters()
     verify = filters.ssl_verify
     return Archive(
@@ -82,7 +82,7 @@ def connect(
 
 
 class _Node:
-    """A part of what a query found, and the way to the data under it."""
+    """A part of a query's result, and the way to its data."""
 
     def __init__(self, listed: Listed, api_url: str, filters: ApiFilters, reader: Reader) -> None:
         self._listed, self._reader = listed, reader
@@ -94,12 +94,12 @@ class _Node:
 
     @property
     def dump(self) -> str:
-        """What the archive's list says of it, as text, for debugging."""
+        """Its entry in the archive's list, as text, for debugging."""
         return pformat(self._data, indent=4)
 
 
 class Metadata(_Node):
-    """One measurement: what was measured, from where to where, with what."""
+    """The metadata of one measurement: source, destination, tool, parameters."""
 
     def __init__(
         self,
@@ -115,12 +115,12 @@ class Metadata(_Node):
 
     @property
     def metadata_key(self) -> str:
-        """The archive's own name for it."""
+        """Its key in the archive."""
         return self._listed.key
 
     @property
     def uri(self) -> str | None:
-        """Where the archive has it, without the host."""
+        """Its URI in the archive, without the host."""
         return self._listed.uri
 
     @property
@@ -150,12 +150,12 @@ class Metadata(_Node):
 
     @property
     def input_source(self) -> str | None:
-        """The source as whoever set the test up wrote it."""
+        """The source as written in the test's configuration."""
         return self._listed.input_source
 
     @property
     def input_destination(self) -> str | None:
-        """The destination as whoever set the test up wrote it."""
+        """The destination as written in the test's configuration."""
         return self._listed.input_destination
 
     @property
@@ -175,7 +175,7 @@ class Metadata(_Node):
 
     @property
     def time_duration(self) -> Any:
-        """A free-form parameter: how long one test takes, s."""
+        """A free-form parameter: duration of one test, s."""
         return self.get_freeform_key_value("time-duration")
 
     @property
@@ -185,7 +185,7 @@ class Metadata(_Node):
 
     @property
     def time_interval_randomization(self) -> Any:
-        """A free-form parameter: how much that varies."""
+        """A free-form parameter: random variation of that time, s."""
         return self.get_freeform_key_value("time-interval-randomization")
 
     def get_freeform_key_value(self, key: str) -> Any:
@@ -194,7 +194,7 @@ class Metadata(_Node):
 
     @property
     def event_types(self) -> list[str]:
-        """The names that `get_event_type` takes."""
+        """The names for `get_event_type`."""
         return list(self._listed.event_types)
 
     def get_all_event_types(self) -> Iterator[EventType]:
@@ -218,7 +218,7 @@ class Metadata(_Node):
 
 
 class _Measured(_Node):
-    """What has data."""
+    """Base class of objects that have data."""
 
     def __init__(self, series: Series, api_url: str, filters: ApiFilters, reader: Reader) -> None:
         super().__init__(series.metadata, api_url, filters, reader)
@@ -230,9 +230,8 @@ class _Measured(_Node):
         return data_type(self._series)
 
     def get_data(self) -> DataPayload:
-        """The data in the window that the filters give at this moment, all of them, read as they are iterated.
-
-        Raises ArchiveError if they cannot be read; ConfigError if the filters make no sense.
+        """All data in the window that the filters give now, read while they are iterated. Raises ArchiveError if they cannot be
+        read; ConfigError if the filters are not valid.
         """
         series, interval = self._series, window(self._series, self.filters.interval())
         reader = self._reader
@@ -255,12 +254,12 @@ class EventType(_Measured):
 
     @property
     def base_uri(self) -> str:
-        """Where the archive has its data, without the host."""
+        """The URI of its data in the archive, without the host."""
         return self._series.served.uri
 
     @property
     def summaries(self) -> list[tuple[str, str]]:
-        """Its summaries: (type, window in seconds); the windows are text, as they are in esmond's lists."""
+        """Its summaries: (type, window in seconds); the window is text, as in esmond's lists."""
         return [(each.type, str(each.window)) for each in self._listed.event_types[self.event_type] if each != BASE]
 
     def get_all_summaries(self) -> Iterator[Summary]:
@@ -268,7 +267,7 @@ class EventType(_Measured):
         return (self._summary(each) for each in self._listed.event_types[self.event_type] if each != BASE)
 
     def get_summary(self, s_type: str, s_window: int | str) -> Summary | None:
-        """One summary by its type and its window in seconds; None if the archive makes no such."""
+        """One summary by its type and its window in seconds; None if the archive does not make it."""
         for each in self._listed.event_types[self.event_type]:
             if (each.type, str(each.window)) == (s_type, str(s_window)):
                 return self._summary(each)
@@ -297,12 +296,12 @@ class Summary(_Measured):
 
     @property
     def summary_window(self) -> str:
-        """The time that each of its datapoints sums up, s; text, as it is in esmond's lists."""
+        """The window of each of its datapoints, s; text, as in esmond's lists."""
         return str(self._series.summary.window)
 
     @property
     def uri(self) -> str:
-        """Where the archive has its data, without the host."""
+        """The URI of its data in the archive, without the host."""
         return self._series.served.uri
 
     @property
@@ -320,7 +319,7 @@ class Summary(_Measured):
 
 
 class ApiConnect:
-    """An archive, and what to look for in it."""
+    """A query: an archive, and filters."""
 
     def __init__(
         self,
@@ -332,7 +331,7 @@ class ApiConnect:
     ) -> None:
         """The archive of a host, as in "https://archive.example.net/"; connects nowhere.
 
-        `script_alias` is what its web server puts in front of /perfsonar; None or "/" for nothing.
+        `script_alias` is the path of its web server before /perfsonar; None or "/" for none.
         """
         self.api_url = api_url.rstrip("/")
         self.filters = ApiFilters() if filters is None else filters
@@ -341,9 +340,8 @@ class ApiConnect:
         self._api_key = api_key
 
     def get_metadata(self) -> Iterator[Metadata]:
-        """Every metadata that matches the filters, each once, as the pages of the archive's list come.
-
-        A metadata is left out only where nothing was written to it since the data that the filters ask for. Raises ArchiveError if
+        """All metadata that match the filters, each once, while the pages of the archive's list are read. Metadata are left out
+        only if nothing was written to them since the time that the filters ask for. Raises ArchiveError if
         the list could not be read to its end.
         """
         asked, event_type = self.filters.listing(), self.filters.event_type

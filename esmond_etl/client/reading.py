@@ -1,4 +1,4 @@
-"""Lists and series read whole, whatever an archive leaves out of one answer."""
+"""Lists and series, read completely even when an archive leaves something out of an answer."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from esmond_etl.model.errors import ContentError, StatusError
 from esmond_etl.model.interval import Interval
 from esmond_etl.model.series import Metadata, Series
 
-#: Metadata a page of a list: what elmond gives at most when it is not asked for more.
+#: Metadata per page of a list: elmond's own default limit.
 LIST_PAGE: Final = 1000
 
-#: As many values that are no numbers a request at most: a histogram takes thirty times the room of a number.
+#: Values per request that are not numbers, at most: a histogram is thirty times as large as a number.
 TEXTS_PAGE: Final = 1000
 
-#: How often a list is walked until its length stays the same from the first page to the last.
+#: How often a list is read until its length stays the same from the first page to the last.
 WALKS: Final = 5
 
-#: No archive has so many metadata.
+#: More metadata than any archive has.
 LONGEST_LIST: Final = 10_000_000
 
-#: elmond refuses to list beyond this many.
+#: elmond refuses to list more than this many.
 ELMOND_END: Final = 10_000
 
 
 @dataclass
 class Reader:
-    """Reads from `archive` so that nothing is left out unseen."""
+    """Reads from `archive`, and never misses anything silently."""
 
     archive: Archive
-    page: int = 10_000  #: datapoints a request at most
-    spacing: int = 1  #: s; the least time between two results of one test (elmond)
-    tolerant: bool = False  #: whether datapoints that are not valid are faults of their batch; else the first one is an error
-    unusable: dict[str, str] = field(default_factory=dict)  #: key of what was listed and is no metadata -> what is wrong with it
+    page: int = 10_000  #: datapoints per request at most
+    spacing: int = 1  #: s; the shortest time between two results of one test (elmond)
+    tolerant: bool = False  #: whether invalid datapoints become faults of their batch; otherwise the first one is an error
+    unusable: dict[str, str] = field(default_factory=dict)  #: key of an invalid entry of the list -> the error
     _elmond: Elmond = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -48,7 +48,7 @@ class Reader:
     def metadata(self, filters: Mapping[str, Any]) -> Iterator[Metadata]:
         """Every metadata that matches `filters` (the archive's own), each once, as its pages come.
 
-        Keys are random, so a metadata made during the walk shifts the rows: the list is walked again until its length stays.
+        Keys are random, so metadata created during the walk shift the rows: the list is read again until its length stays the same.
         """
         seen: set[str] = set()
         for _ in range(WALKS):
@@ -104,15 +104,15 @@ class Reader:
         return walk(lambda asked: self._read(series, asked, limit), interval, step)
 
     def _limit(self, series: Series) -> int:
-        """Datapoints a request at most."""
+        """Datapoints per request at most."""
         return self.page if series.holds_numbers or is_elmond(series) else min(self.page, TEXTS_PAGE)
 
     def requests(self, series: Series, datapoints: float) -> int:
-        """How many requests it takes to read so many datapoints of `series` at once, about."""
+        """About how many requests it takes to read this many datapoints of `series` at once."""
         return int(datapoints / self._limit(series)) + 1
 
     def first(self, series: Series, interval: Interval) -> int:
-        """When the first datapoint of `series` in `interval` is, `interval.end` if there is none; on elmond just `interval.start`."""
+        """The time of the first datapoint of `series` in `interval`, `interval.end` if there is none; on elmond always `interval.start`."""
         if is_elmond(series):
             return interval.start
         params = {"time-start": interval.start, "time-end": interval.end - 1, "limit": 1}
@@ -125,7 +125,7 @@ class Reader:
     def _is_last(self, page: Page, limit: int) -> bool:
         if page.length >= limit or not page.length:
             return page.length < limit
-        # archives and proxies that cut a page in spite of `limit` cut it at a round number
+        # archives and proxies that ignore `limit` cut a page at a round number
         return not self.archive.troubled and page.length % 500 != 0
 
 
@@ -138,7 +138,7 @@ def _after(series: Series, asked: Interval, page: Page) -> int:
 
 
 def is_elmond(series: Series) -> bool:
-    """Whether it is elmond, perfSONAR 5's read-only service, that serves `series`."""
+    """Whether elmond, perfSONAR 5's read-only service, serves `series`."""
     return series.served.uri.rstrip("/").endswith("/base/0") or _base_is_elmond(series)
 
 

@@ -1,4 +1,4 @@
-"""When the tests of an elmond had results: what `pscheduler-run-href` tells, which every result that succeeded has."""
+"""The times of the results of an elmond's tests, from `pscheduler-run-href`, which every successful result has."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from esmond_etl.model.series import BASE, Metadata, Series
 
 RUNS: Final = "pscheduler-run-href"
 
-#: What is known of this many tests is kept, for so long, s: new results arrive meanwhile.
+#: Results are cached for this many tests, and for this long, s: new results arrive meanwhile.
 TESTS, FRESH = 4096, 3600
 
 
 class Window(NamedTuple):
-    """A time in which one test has fewer results than a page holds."""
+    """A window in which one test has fewer results than a page holds."""
 
     interval: Interval
     results: int  #: at most, as far as is known
@@ -30,13 +30,13 @@ class Window(NamedTuple):
 
     @classmethod
     def of(cls, interval: Interval, results: int) -> Window:
-        """A window that has so many results."""
+        """A window with this many results."""
         return cls(interval, results, results / interval.seconds)
 
 
 @dataclass
 class _Test:
-    """What is known of when one test had results; its windows lie side by side, oldest first."""
+    """The known windows of one test; they are adjacent, oldest first."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     made: float = field(default_factory=time.monotonic)
@@ -44,9 +44,8 @@ class _Test:
     is_silent: bool = False  #: the archive does not tell
 
     def put(self, windows: list[Window], most: int) -> None:
-        """Take windows that lie beside those that there are, or else take their place.
-
-        Neighbours are made one as long as they have no more than `most` results together.
+        """Add windows if they are adjacent to the present ones, otherwise replace these. Neighbours are merged while they have at
+        most `most` results together.
         """
         if self.windows and windows[-1].interval.end == self.windows[0].interval.start:
             windows = windows + self.windows
@@ -61,7 +60,7 @@ class _Test:
             self.windows.append(window)
 
     def lacks(self, interval: Interval, now: int) -> tuple[Interval, int]:
-        """The time whose windows must be found for `interval` to be covered, and how far they may reach."""
+        """The time whose windows are missing to cover `interval`, and how far they may reach."""
         end = max(interval.end, now)
         if not self.windows:
             return interval, end
@@ -81,7 +80,7 @@ class Runs:
         self._lock = threading.Lock()
 
     def windows(self, metadata: Metadata, interval: Interval) -> list[Window] | None:
-        """Windows that cover `interval`; None if nothing tells when the test had results."""
+        """Windows that cover `interval`; None if the times of the results are not known."""
         if BASE not in metadata.event_types.get(RUNS, {}):
             return None
         test, series = self._test(metadata), Series(metadata, RUNS, BASE)
@@ -91,7 +90,7 @@ class Runs:
                     test.put(list(self._found(series, *lacking)), self._limit // 4)
             except StoppedError:
                 raise
-            except ArchiveError:  # the series that is read says what is wrong, if that is more than with this event type
+            except ArchiveError:  # if more than this event type fails, reading the series reports the error
                 test.is_silent = True
             if test.is_silent:
                 return None
@@ -99,7 +98,7 @@ class Runs:
             return [part for part in parts if part.interval.seconds]
 
     def forget(self, metadata: Metadata) -> None:
-        """Find out anew when it is asked for the next time."""
+        """Forget what is known, so that the next call asks again."""
         with self._lock:
             self._tests.pop(metadata.key, None)
 
@@ -114,7 +113,7 @@ class Runs:
             return test
 
     def _found(self, series: Series, interval: Interval, latest: int) -> Iterator[Window]:
-        """The windows of `interval`, and of what lies after it, up to `latest`, as far as a page reaches."""
+        """The windows of `interval`, and of the time after it up to `latest`, as far as a page reaches."""
         start = interval.start
         while start < interval.end:
             asked, page = self._page(series, start, interval.end, latest)
@@ -129,7 +128,7 @@ class Runs:
             start = window.interval.end
 
     def _page(self, series: Series, start: int, end: int, latest: int) -> tuple[Interval, Page]:
-        """A page from `start` on, and for what time it is: up to `latest` if the archive can bear that, to `end` at least."""
+        """A page from `start` on, and its interval: up to `latest` if the archive can serve that, at least to `end`."""
         for until in (latest, end):
             asked = Interval(start, until)
             try:

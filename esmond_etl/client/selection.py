@@ -1,4 +1,4 @@
-"""Which series of an archive somebody wants, and over which time."""
+"""A selection: some series of an archive, and an interval."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from esmond_etl.model.errors import ConfigError
 from esmond_etl.model.interval import Interval
 from esmond_etl.model.series import BASE, Metadata, Series, Summary
 
-#: Further than this after now elmond is not asked for data, s: it is read in steps of time.
+#: Further than this after now elmond is not asked for data, s: it is read window by window.
 AHEAD = 86400
 
 ALWAYS = Interval(0, FOREVER)
@@ -29,7 +29,7 @@ class Selection:
     interval: Interval = ALWAYS
 
     def metadata(self, reader: Reader) -> Iterator[Metadata]:
-        """Every metadata that may have such series; raises ArchiveError if the list could not be read to its end."""
+        """All metadata that may have such series; raises ArchiveError if the list could not be read to its end."""
         criteria = dict(self.criteria)
         if self.event_types is not None and len(self.event_types) == 1:
             criteria.setdefault("event-type", *self.event_types)
@@ -38,7 +38,7 @@ class Selection:
                 yield metadata
 
     def series(self, metadata: Iterable[Metadata]) -> Iterator[Series]:
-        """Those of the series under `metadata` that are selected."""
+        """The selected series of `metadata`."""
         for each in metadata:
             for series in each.series():
                 if self.event_types is not None and series.event_type not in self.event_types:
@@ -52,5 +52,5 @@ def window(series: Series, interval: Interval) -> Interval:
     if not is_elmond(series):
         return interval
     if interval.start <= 0:
-        raise ConfigError(f"{series.served.uri}: this archive is read in steps of time: say when to start")
+        raise ConfigError(f"{series.served.uri}: this archive is read window by window: give a start")
     return interval.intersection(Interval(interval.start, max(interval.start, int(time.time()) + AHEAD)))

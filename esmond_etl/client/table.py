@@ -1,4 +1,4 @@
-"""The measurements of an archive as one Arrow table, for those who want just that."""
+"""The measurements of an archive as one Arrow table."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from esmond_etl.model.series import SUBJECT_COLUMNS, Metadata, Series, Summary
 
 Moment = int | str | date
 
-#: What is said of every datapoint, after `ts` and `val`: the columns of the Parquet sink, and what it says in the names of its folders.
+#: The columns after `ts` and `val`: those of the Parquet sink, including the ones in the names of its folders.
 SUBJECT: Final = (*SUBJECT_COLUMNS, "event_type", "summary")
 
 
@@ -67,7 +67,7 @@ def read(
 
 
 def interval(start: Moment | None, end: Moment | None) -> Interval:
-    """The time from `start` (default: always) up to `end` (default: for ever); raises ConfigError if that makes no sense."""
+    """The interval from `start` (default: always) to `end` (default: for ever); raises ConfigError if it is empty."""
     now = int(time.time())
     try:
         first = 0 if start is None else parse_moment(start, now)
@@ -87,7 +87,7 @@ def _summaries(texts: str | Iterable[str]) -> frozenset[Summary]:
 
 
 def _schema(event_types: frozenset[str], summaries: frozenset[Summary]) -> pa.Schema:
-    """The columns of a table; raises ConfigError if the values have no type in common."""
+    """The columns of a table; raises ConfigError if the values do not have one common type."""
     types = {(name, summary): val_type(Series(Metadata(""), name, summary)) for name in event_types for summary in summaries}
     if len(set(types.values())) != 1:
         listed = ", ".join(f"{name} {summary}: {val}" for (name, summary), val in sorted(types.items()))
@@ -103,7 +103,7 @@ def _batches(reader: Reader, selection: Selection, schema: pa.Schema) -> Iterato
 
 
 def described(batch: Batch, schema: pa.Schema) -> pa.RecordBatch:
-    """A batch with what is said of its series beside every datapoint."""
+    """A batch with the columns of its series beside every datapoint."""
     series = batch.series
     metadata = series.metadata
     own = {

@@ -12,13 +12,13 @@ from esmond_etl.model.errors import ConfigError
 
 
 def is_url(url: str) -> bool:
-    """Whether `url` leads to a server of HTTP: it names a host, as a host may be named, and no impossible port."""
+    """Whether `url` is a valid HTTP URL with a valid host and port."""
     try:
         requests.Request("GET", url).prepare()
         parts = urlsplit(url)
         host = parts.hostname or ""
         return parts.scheme in ("http", "https") and bool(host.encode("idna")) and not any(map(str.isspace, host))
-    except ValueError:  # requests' InvalidURL and UnicodeError are such, too
+    except ValueError:  # InvalidURL of requests, and UnicodeError, are also ValueErrors
         return False
 
 

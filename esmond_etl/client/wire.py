@@ -1,4 +1,4 @@
-"""What goes over the wire, pure: bytes of an archive's answers to columns, and datapoints to the bytes of a post."""
+"""The wire format, without I/O: bytes of an archive's answers to columns, and datapoints to the bytes of a post."""
 
 from __future__ import annotations
 
@@ -36,9 +36,8 @@ encode = msgspec.json.Encoder().encode
 
 
 def decode_page(body: bytes, series: Series) -> Batch:
-    """The datapoints of one page `[{"ts": ..., "val": ...}, ...]`, in the order they came, and those that are not valid as faults.
-
-    Raises ValueError, saying what is wrong and where in the page, if it is no such page.
+    """The datapoints of one page `[{"ts": ..., "val": ...}, ...]`, in their order, with the invalid ones as faults. Raises
+    ValueError, with the error and its place in the page, if it is not such a page.
     """
     try:
         if series.holds_numbers:
@@ -52,7 +51,7 @@ def decode_page(body: bytes, series: Series) -> Batch:
     except (
         msgspec.DecodeError,
         OverflowError,
-    ) as error:  # a null, a number spelled as text, a datapoint that is not valid, or no page
+    ) as error:  # a null, a number written as text, an invalid datapoint, or not a page
         return _taken_apart(body, series, error)
     return one_by_one(body, series)
 
@@ -65,8 +64,8 @@ def _taken_apart(body: bytes, series: Series, error: Exception) -> Batch:
 
 
 def _is_plain(body: bytes) -> bool:
-    """Whether no text in the page can be anything but UTF-8 with whole characters."""
-    if b"\\ud" in body or b"\\uD" in body:  # half a character may stand there
+    """Whether all text in the page is certainly valid UTF-8, without lone surrogates."""
+    if b"\\ud" in body or b"\\uD" in body:  # a lone surrogate is possible
         return False
     try:
         return body.isascii() or bool(body.decode())
@@ -89,7 +88,7 @@ def check_page(batch: Batch, interval: Interval) -> Batch:
 
 
 def without_repeats(batch: Batch) -> Batch:
-    """The page without datapoints that came twice: the same `ts` and the same value."""
+    """The page without duplicates: datapoints with the same `ts` and the same value."""
     if batch.in_order:
         return batch
     seen: set[Any] = set()
@@ -107,13 +106,13 @@ class Listed(NamedTuple):
     """One page of an archive's list."""
 
     metadata: list[Metadata]
-    unusable: dict[str, str]  #: the key, or what stands there, of an entry that is no metadata -> what is wrong with it
-    total: int | None  #: how many the archive says there are in all; None if it does not say
+    unusable: dict[str, str]  #: the key of an invalid entry, or the text in its place -> the error
+    total: int | None  #: the total number, if the archive tells it; otherwise None
     entries: int  #: on this page
 
 
 def decode_metadata_list(body: bytes) -> Listed:
-    """One page of an archive's list; raises ValueError if it is no list of objects."""
+    """One page of an archive's list; raises ValueError if it is not a list of objects."""
     entries = _ENTRIES.decode(body)
     total = entries[0].get("metadata-count-total") if entries else None
     found, unusable = [], {}
@@ -127,11 +126,11 @@ def decode_metadata_list(body: bytes) -> Listed:
 
 
 def decode_metadata(entry: Any) -> Metadata:
-    """The metadata of one entry of a list; raises ValueError if it is none."""
+    """The metadata of one entry of a list; raises ValueError if the entry is not valid."""
     try:
         return Metadata.from_json(entry)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"the archive lists something that is no metadata ({described(error)}): {str(entry)[:120]}") from None
+        raise ValueError(f"the archive lists an invalid entry ({described(error)}): {str(entry)[:120]}") from None
 
 
 def encode_bulk(rows: Iterable[tuple[int, Sequence[tuple[str, bytes]]]]) -> bytes:

@@ -1,1 +1,1 @@
-"""The doctor: reads the measurements themselves, and says which of them cannot be what they seem."""
+"""The doctor: it reads the measurements and reports those that cannot be right."""

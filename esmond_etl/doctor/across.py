@@ -1,4 +1,4 @@
-"""What only several series together can tell."""
+"""Rules that need several series."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from esmond_etl.model.series import Metadata, Series
 
 _DAY: Final = 86400
 
-#: A series is silent after so many times its usual spacing, and a day at least; fewer datapoints tell no usual spacing.
+#: A series is silent after this many times its usual spacing, and at least a day; fewer datapoints do not tell a usual spacing.
 _LONG: Final = 20
 _FEW: Final = 10
 
-#: Two delays that change by opposite amounts but for this part of them are those of a clock that jumped.
+#: If two delays change by opposite amounts, up to this share of them, a clock has jumped.
 _OPPOSITE: Final = 0.25
 
-#: Event types whose values differ so much that equal ones were not measured twice.
+#: Event types whose values differ so much that equal values cannot be two measurements.
 _RICH: Final = frozenset({"throughput", *DELAYS})
 
-#: Of the smallest digests that two series have in common there must be so many.
+#: Two series must have at least this many of their smallest digests in common.
 _TWINS: Final = 5
 
 
 def silent(summaries: Sequence[Summary], continued: set[str]) -> Iterator[Finding]:
-    """Tests that have stopped long before others did; but for those, by metadata key, that `continued` under another key."""
+    """Tests that stopped long before others; without those, by metadata key, that `continued` under another key."""
     end = max((each.last for each in summaries), default=0)
     by_key: dict[str, list[Summary]] = defaultdict(list)
     for each in summaries:
@@ -46,7 +46,7 @@ def silent(summaries: Sequence[Summary], continued: set[str]) -> Iterator[Findin
 
 
 def changed_keys(summaries: Sequence[Summary]) -> list[tuple[Finding, str]]:
-    """Tests whose metadata changed, each with the key of the metadata that it had before."""
+    """Tests whose metadata changed, each with its former metadata key."""
     found: dict[tuple[str, str], tuple[Finding, str]] = {}
     for group in _alike(summaries).values():
         for before, after in pairwise(sorted(group, key=lambda each: each.first)):
@@ -58,7 +58,7 @@ def changed_keys(summaries: Sequence[Summary]) -> list[tuple[Finding, str]]:
 
 
 def _alike(summaries: Iterable[Summary]) -> dict[tuple[Any, ...], list[Summary]]:
-    """Series of one event type between the same ends, by what they have in common."""
+    """Series of one event type between the same hosts, by their common properties."""
     groups: dict[tuple[Any, ...], list[Summary]] = defaultdict(list)
     for each in summaries:
         entry = each.series.metadata
@@ -86,7 +86,7 @@ def _said(entry: Metadata) -> dict[str, Any]:
 
 
 def doubled(summaries: Sequence[Summary]) -> Iterator[Finding]:
-    """Series that have datapoints of another series, of another metadata key."""
+    """Series that contain datapoints of a series of another metadata key."""
     for group in _alike(each for each in summaries if each.series.event_type in _RICH).values():
         for one, other in combinations(group, 2):
             if one.last < other.first or other.last < one.first:

@@ -1,4 +1,4 @@
-"""The datapoints of one series, as far as the doctor looks at them: a few numbers of each."""
+"""The datapoints of one series for the doctor: a few numbers of each."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from esmond_etl.model.series import BASE, Series
 #: Histograms whose buckets are delays.
 DELAYS: Final = frozenset({"histogram-owdelay", "histogram-rtt"})
 
-#: So many of the smallest digests of a series' datapoints tell how much of it another series has too: a bottom-k sketch.
+#: This many of the smallest digests of a series' datapoints tell how much two series have in common: a bottom-k sketch.
 SKETCH: Final = 256
 
 
 @dataclass
 class Course:
-    """What was measured, over time."""
+    """The values of a series over time."""
 
     series: Series
     ts: array[int] = field(default_factory=lambda: array("q"))  #: Unix time
@@ -44,7 +44,7 @@ class Course:
 
 
 def is_examined(series: Series) -> bool:
-    """Whether the doctor knows what to look for in `series`."""
+    """Whether the doctor has a rule for `series`."""
     return series.summary == BASE and (series.holds_numbers or series.event_type in DELAYS)
 
 
@@ -75,14 +75,14 @@ _ENTRIES: Final = pa.list_(pa.struct([pa.field("key", pa.string(), nullable=Fals
 
 
 def _digests(batch: Batch) -> Iterator[int]:
-    """A number for each datapoint, which only an equal one has."""
+    """A digest of each datapoint."""
     for ts, val in zip(batch.moments, batch.val.to_pylist(), strict=True):
         yield int.from_bytes(blake2b(f"{ts} {val}".encode(), digest_size=8).digest())
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What is kept of a series once it was examined, for what only all series together can tell."""
+    """The summary of an examined series, for the rules that need all series."""
 
     series: Series
     first: int  #: Unix time

@@ -16,16 +16,16 @@ from esmond_etl.model.interval import Interval
 from esmond_etl.model.series import Series
 from esmond_etl.plugin.source import Source
 
-#: What lies so far after now is in the future: clocks may differ a little, s.
+#: Datapoints this far after now are in the future: clocks may differ a little, s.
 _TOLERANCE = 3600
 
-#: So far ahead it is looked for, s.
+#: How far ahead to look, s.
 _AHEAD = 31 * 86400
 
 
 @dataclass
 class _Examined:
-    """What one metadata has shown."""
+    """The findings of one metadata."""
 
     findings: list[Finding] = field(default_factory=list)
     summaries: list[Summary] = field(default_factory=list)
@@ -35,7 +35,7 @@ class _Examined:
 def examine(
     source: Source, interval: Interval, now: int, parallel: int, seen: Callable[[int, int], None] | None = None
 ) -> list[Finding]:
-    """Everything that is wrong with what `source`, which is open, has in `interval`: by kind, series and time.
+    """All findings in the data of `source`, which is open, in `interval`: by kind, series and time.
 
     If `interval` reaches up to now, what lies after now is looked for too. `seen` is told how many metadata are done, of how many.
     Memory grows with the number of series and with the longest of them, not with all datapoints. Raises SourceError if the source

@@ -1,4 +1,4 @@
-"""What the doctor finds, and what it means."""
+"""Findings of the doctor, and their meaning."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from esmond_etl.model.interval import moment
 from esmond_etl.model.series import Series
 
-#: Kind of finding -> what it means, and what to do.
+#: Kind of finding -> its meaning, and what to do.
 MEANINGS: Final = {
     "clock-error": "The clocks may be wrong by more than the delay itself: do not trust the delay, and check NTP or PTP on both hosts.",
     "negative-delay": "No packet arrives before it was sent: the clocks of the two hosts disagree.",
@@ -31,13 +31,13 @@ MEANINGS: Final = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that cannot be right."""
+    """A measurement that cannot be right."""
 
     kind: str  #: a key of `MEANINGS`
     series: Series
-    start: int  #: Unix time of the first datapoint that it is true of
+    start: int  #: Unix time of the first datapoint that it applies to
     end: int  #: and of the last
-    count: int  #: of how many datapoints it is true
+    count: int  #: number of datapoints that it applies to
     evidence: str
 
     def to_json(self) -> dict[str, Any]:
@@ -49,5 +49,5 @@ class Finding:
 
 
 def at(kind: str, series: Series, moments: Sequence[int], evidence: str) -> Finding:
-    """A finding that is true of the datapoints at `moments`, of which there is one at least."""
+    """A finding that applies to the datapoints at `moments`, at least one."""
     return Finding(kind, series, min(moments), max(moments), len(moments), evidence)

@@ -1,4 +1,4 @@
-"""What can be wrong with one series, or with the series of one metadata."""
+"""Rules for one series, or for the series of one metadata."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from esmond_etl.doctor.finding import Finding, at
 from esmond_etl.doctor.steps import Step, steps
 from esmond_etl.model.series import Series
 
-#: What can be negative.
+#: Event types whose values can be negative.
 _SIGNED: Final = frozenset({"ntp-offset", "ntp-wander"})
 
-#: Fewer datapoints whose clock error exceeds the delay say nothing: an NTP daemon that starts is uncertain for some minutes.
+#: Fewer datapoints whose clock error exceeds the delay mean nothing: an NTP daemon that has just started is uncertain for some minutes.
 _CLOCK_ERRORS: Final = 3
 
-#: A ratio is a power of ten if it is one but for this part.
+#: A ratio counts as a power of ten within this tolerance.
 _NEAR: Final = 0.03
 
-#: A loss rate and its counts agree but for this.
+#: A loss rate and its counts agree within this tolerance.
 _ROUNDING: Final = 1e-3
 
 
 def of_series(course: Course) -> Iterator[Finding]:
-    """What is wrong with one series by itself."""
+    """The findings of one series."""
     series = course.series
     equal = [after for before, after in pairwise(course.ts) if before == after]
     if equal:
@@ -58,7 +58,7 @@ def of_steps(course: Course, found: list[Step]) -> Iterator[Finding]:
 
 
 def power_of_ten(step: Step) -> int:
-    """By which power of ten, within a few parts in a hundred, the level has been multiplied; 0 if by none."""
+    """The power of ten by which the level changed, within a few percent; 0 if it is not one."""
     if step.before <= 0 or step.after <= 0:
         return 0
     ratio = math.log10(step.after / step.before)
@@ -66,7 +66,7 @@ def power_of_ten(step: Step) -> int:
 
 
 def of_metadata(courses: Mapping[str, Course]) -> Iterator[Finding]:
-    """What series of one metadata, by event type, say against each other."""
+    """The contradictions between the series of one metadata, by event type."""
     yield from _clock_error(courses)
     yield from _received(courses)
     for suffix in ("", "-bidir"):

@@ -7,10 +7,10 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-#: So many datapoints on either side tell the level.
+#: This many datapoints on either side determine the level.
 SIDE: Final = 8
 
-#: A change of level is larger than this, ms, and than so many times the spread of the datapoints before it.
+#: A change of level is larger than this, ms, and than this many times the spread of the datapoints before it.
 LEAST: Final = 1.0
 SPREADS: Final = 6
 
@@ -33,7 +33,7 @@ def steps(ts: Sequence[int], values: Sequence[float]) -> list[Step]:
     known = [(moment, value) for moment, value in zip(ts, values, strict=True) if not math.isnan(value)]
     levels = list(_levels([value for _, value in known]))
     found: list[Step] = []
-    run: list[tuple[int, Step]] = []  # a change is seen at several datapoints: the middle one of the largest is it
+    run: list[tuple[int, Step]] = []  # a change is seen at several datapoints: the middle one of the largest is taken
     for index in range(SIDE, len(levels)):
         before, spread = levels[index - SIDE]
         step = Step(known[index][0], before, levels[index][0])

@@ -1,4 +1,4 @@
-"""Memory that is free goes back to the system: a process that reads for weeks stays as small as what it holds."""
+"""Return free memory to the system: a process that runs for weeks stays as small as the data it holds."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-#: glibc's M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD. With an arena a thread, and thresholds that grow with every large
-#: page that was freed, twice as much is kept as is ever used.
+#: glibc's M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD. With one arena per thread, and thresholds that grow with every large
+#: page that is freed, glibc keeps twice as much memory as is used.
 _GLIBC: Final = ((-8, 1), (-3, 4_000_000), (-1, 8_000_000))
 
 
 def stay_small() -> None:
-    """Tell the allocators of this process to keep little of what is free; for programs, before they import pyarrow."""
+    """Tell the allocators of this process to keep little free memory; for programs, before they import pyarrow."""
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    with suppress(AttributeError, OSError):  # another C library
+    with suppress(AttributeError, OSError):  # another C library than glibc
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in _GLIBC:
             mallopt(option, value)
@@ -25,7 +25,7 @@ def stay_small() -> None:
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """While modules are imported no garbage is looked for, as there is none; nor is it in them ever after."""
+    """No garbage collection while modules are imported, as they leave none; later collections skip the modules."""
     gc.disable()
     try:
         yield

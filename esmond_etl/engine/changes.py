@@ -1,4 +1,4 @@
-"""A pipeline whose definition has changed since it delivered: what its sinks hold of the former one must not go unnoticed."""
+"""A pipeline whose definition has changed since it delivered: the user must learn what its sinks hold of the former definition."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from esmond_etl.model.interval import Interval, IntervalSet
 from esmond_etl.model.series import SeriesId
 from esmond_etl.pipeline.definition import Definition
 
-#: What to do with what a former definition delivered: deliver all of it again, or keep it as it is.
+#: What to do with the data that a former definition delivered: deliver all of them again, or keep them.
 Redeliver = Literal["all", "new-only"]
 
 _CHANGED = "the transforms, the window or the sinks have changed"
 
 
 def begin(definition: Definition, ledger: Ledger, wanted: Interval, now: int, redeliver: Redeliver | None) -> tuple[Interval, str]:
-    """The interval that a run must deliver, at least `wanted`, and what the user should know.
+    """The interval that a run must deliver, at least `wanted`, and a message for the user.
 
     Raises ConfigError, and changes nothing, if a former definition delivered something outside the time that the file wants, and
-    `redeliver` does not say what to do with it: the sinks would hold both without anybody knowing.
+    `redeliver` does not say what to do with it: the sinks would hold both, and nobody would know.
     """
     before = ledger.about("delivery")
     changed = before not in (None, definition.delivery)
@@ -40,7 +40,7 @@ def begin(definition: Definition, ledger: Ledger, wanted: Interval, now: int, re
 
 
 def _former(ledger: Ledger, changed: bool) -> dict[SeriesId, IntervalSet]:
-    """What was delivered by another definition than the present one."""
+    """The data that another definition than the present one delivered."""
     former = ledger.former()
     for series, intervals in ledger.all_done() if changed else ():
         former[series] = former.get(series, IntervalSet()).union(intervals)

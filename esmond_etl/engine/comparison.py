@@ -25,8 +25,8 @@ class Pair(NamedTuple):
 def pairs(left: Source, right: Source, interval: Interval, event_types: frozenset[str], base_alone: bool) -> list[Pair]:
     """The series of two open sources, matched by the content of their metadata, as the keys of a copy may differ.
 
-    Several with the same content are matched in the order of their keys. Series that are left are matched by their keys: elmond says
-    less of a test than the archive that it was carried over from.
+    Several with the same content are matched in the order of their keys. The remaining series are matched by their keys: elmond has
+    fewer metadata of a test than the archive that the data came from.
     """
     here, there = (_by_content(each, interval, event_types, base_alone) for each in (left, right))
     found = []
@@ -56,7 +56,7 @@ def _by_content(source: Source, interval: Interval, event_types: frozenset[str],
 
 
 def _content(metadata: Metadata) -> str:
-    """What metadata say, as archives compare it: parameters as lower-cased texts, without event types."""
+    """The content of metadata, as archives compare it: parameters as lower-cased texts, without event types."""
     said = {name: str(value).lower() for name, value in metadata.to_json().items() if name != "event-types" and value is not None}
     return json.dumps(said, sort_keys=True)
 
@@ -64,7 +64,7 @@ def _content(metadata: Metadata) -> str:
 def compared(
     left: Source, right: Source, matched: list[Pair], interval: Interval, parallel: int, told: Told | None
 ) -> Iterator[Compared]:
-    """How each pair compares; the right one stands for the sink."""
+    """The comparison of each pair; the right series takes the place of the sink."""
 
     def each(pair: Pair) -> Compared:
         known = pair.left or pair.right

@@ -1,4 +1,4 @@
-"""The write half of a pipeline: every series of a task is read and written to the sinks, several at a time, then committed as one."""
+"""The write half of a pipeline: it writes every series of a task to the sinks, several at a time, then commits the task as one."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from esmond_etl.model.series import Series, SeriesId
 from esmond_etl.plugin.sink import Load, Receipt, Reject, Sink, Task
 from esmond_etl.plugin.stage import Context
 
-#: Once a task holds so many bytes of columns, no further metadata is begun, unless it is one window: smaller tasks do the others.
+#: Once a task holds this many bytes of columns, smaller tasks deliver its other metadata, unless it is one window.
 FULL = 4 * BYTES
 
-#: Should those that had been begun be so large, nothing of the task is delivered.
+#: If the metadata that were begun become this large, nothing of the task is delivered.
 TOO_LARGE = 2 * FULL
 
-#: As many series that a sink would not take end a task: the fault lies with the sink.
+#: When a sink has refused this many series, the task ends: the sink itself has a fault.
 ENOUGH = 5
 
 
 @dataclass
 class Outcome:
-    """What became of a task; plain data."""
+    """The result of a task; plain data."""
 
     task: Task
     taken: dict[str, list[SeriesId]] = field(default_factory=dict)  #: by the label of the sink
     failures: dict[SeriesId, str] = field(default_factory=dict)  #: what could not be read
-    refused: dict[str, dict[SeriesId, str]] = field(default_factory=dict)  #: what a sink would not take, by its label
+    refused: dict[str, dict[SeriesId, str]] = field(default_factory=dict)  #: series that a sink refused, by its label
     sinks_failed: dict[str, str] = field(default_factory=dict)  #: why a sink took nothing of the task, by its label
     receipts: dict[str, Receipt] = field(default_factory=dict)  #: of each sink that committed, by its label
     faults: list[Reject] = field(default_factory=list)  #: datapoints of the source that are not valid, and were left out
     digests: dict[SeriesId, list[Window]] = field(
         default_factory=dict
-    )  #: of what the sinks were given of each series that one has taken
+    )  #: of the datapoints that the sinks were given, of each series that a sink has taken
     read: int = 0  #: datapoints
     size: int = 0  #: bytes of columns
-    left: tuple[Series, ...] = ()  #: not delivered, as there was too much of them: smaller tasks must do that
+    left: tuple[Series, ...] = ()  #: too large to be delivered: left to smaller tasks
     stopped: bool = False
     traffic: tuple[int, int, int] = (0, 0, 0)  #: process, and its requests and bytes received so far, of all stages
     spent: dict[str, float] = field(default_factory=dict)  #: CPU seconds of that process so far, by part, if they are measured
@@ -76,7 +76,7 @@ def _named(label: str, reason: str, labels: Sequence[str]) -> str:
 
 @dataclass
 class _Moved:
-    """How it went with one series."""
+    """The result of one series."""
 
     series: Series
     read: int = 0
@@ -85,8 +85,8 @@ class _Moved:
     digests: list[Window] = field(default_factory=list)
     error: str = ""  #: why it could not be read to its end
     refused: dict[str, str] = field(default_factory=dict)  #: why a sink would not take it, by the sink's label
-    touched: bool = False  #: something of it has been written
-    left: bool = False  #: it has not been begun
+    touched: bool = False  #: at least one batch was written
+    left: bool = False  #: it was not begun
 
 
 @dataclass
@@ -95,14 +95,14 @@ class _Attempt:
 
     task: Task
     series: list[Series]
-    targets: dict[Series, Series]  #: what the sinks receive each series as
+    targets: dict[Series, Series]  #: source series -> the series that the sinks receive
     loads: dict[str, Load] = field(default_factory=dict)  #: by the sink's label
-    is_bounded: bool = True  #: smaller tasks deliver what is too much; not where one sink alone has to take what others have taken
+    is_bounded: bool = True  #: what is too large is left to smaller tasks; false when one sink alone must catch up with the others
     size: int = 0  #: bytes of columns so far; about
     begun: set[str] = field(default_factory=set)  #: keys of metadata
 
     def leaves(self, series: Series) -> bool:
-        """Whether `series` is left to smaller tasks; what has the same metadata stays together."""
+        """Whether `series` is left to smaller tasks; series of the same metadata stay together."""
         if self._exceeds(FULL) and series.metadata.key not in self.begun:
             return True
         self.begun.add(series.metadata.key)
@@ -137,7 +137,9 @@ class Delivery:
         self.stream, self.definition, self.stop = stream, stream.definition, stream.stop
         self._sinks = dict(zip(self.definition.labels, self.definition.sinks, strict=True))
         self._unready = set(self._sinks)
-        self._closed: dict[str, SinkError] = {}  # sinks that could not be opened, or did not answer: they are given nothing
+        self._closed: dict[
+            str, SinkError
+        ] = {}  # sinks that could not be opened, or did not answer, and the reason: they get nothing
         self._looking = {label: threading.Lock() for label in self._sinks}
         settings, source = self.definition.settings, self.definition.source
         with ExitStack() as opened:
@@ -170,7 +172,7 @@ class Delivery:
         return next((reason for sink in self.opened.values() if (reason := sink.refusal(target))), None)
 
     def deliver(self, task: Task) -> Outcome:
-        """Deliver `task` to its sinks; what failed is in the outcome, nothing is raised for it."""
+        """Deliver `task` to its sinks; failures are part of the outcome, and are not raised."""
         outcome = Outcome(task)
         targets = {series: self.stream.becomes(series) or series for series in task.series}
         todo = [(list(task.series), task.sinks or tuple(self._sinks))]
@@ -205,7 +207,7 @@ class Delivery:
             raise
 
     def _begin(self, outcome: Outcome, attempt: _Attempt, labels: Sequence[str]) -> None:
-        """Begin to load the task into the sinks that answer; of the others it is noted why not."""
+        """Begin to load the task into the sinks that answer; note why the others do not."""
         ends = tuple(dict.fromkeys(attempt.targets[each] for each in attempt.series))
         for label in labels:
             try:
@@ -213,11 +215,11 @@ class Delivery:
                 attempt.loads[label] = self._sinks[label].begin(replace(outcome.task, series=ends))
             except StoppedError:
                 raise
-            except Exception as error:  # whatever a sink raises; the next run delivers the task again
+            except Exception as error:  # a sink may raise anything; the next run delivers the task again
                 outcome.sinks_failed[label] = described(error)
 
     def _look_at(self, label: str) -> None:
-        """Raise SinkError if the sink was not opened, or did not answer when it was asked first; nothing should be read for it."""
+        """Raise SinkError if the sink was not opened, or did not answer the first time: then nothing should be read for it."""
         with self._looking[label]:
             if label in self._unready and label not in self._closed:
                 try:
@@ -247,7 +249,7 @@ class Delivery:
         return again
 
     def _finish(self, outcome: Outcome, load: Load, label: str, moved: list[_Moved]) -> Iterator[_Todo]:
-        """Commit what the sink with `label` has been given, unless it would not take a series: then the others are tried again."""
+        """Commit what the sink with `label` was given, unless it refused a series: then the others are tried again."""
         refused = {each.series.id: each.refused[label] for each in moved if label in each.refused}
         try:
             if refused:
@@ -264,12 +266,12 @@ class Delivery:
         except StoppedError:
             load.rollback()
             raise
-        except Exception as error:  # whatever a sink raises; the next run delivers the task again
+        except Exception as error:  # a sink may raise anything; the next run delivers the task again
             load.rollback()
             outcome.sinks_failed[label] = described(error)
 
     def _all(self, attempt: _Attempt) -> list[_Moved]:
-        """How it went with each series: as many threads as there may be take the next one, until none is left."""
+        """The result of each series: the allowed number of threads take the next series until none is left."""
         left = iter(attempt.series)  # threads may share it: `next` of a list's iterator is one step
 
         def work() -> list[_Moved]:
@@ -294,7 +296,7 @@ class Delivery:
         while not (self.stop.is_set() or attempt.too_large or len(moved.refused) == len(attempt.loads)):
             try:
                 batch = next(batches, None)
-            except Exception as error:  # whatever a source or a transform raises
+            except Exception as error:  # a source or a transform may raise anything
                 moved.error = described(error)
                 break
             moved.touched = True
@@ -311,18 +313,18 @@ _Todo = tuple[list[Series], tuple[str, ...]]
 
 
 def _write(attempt: _Attempt, moved: _Moved, batch: Batch | None) -> None:
-    """Give `batch` to every sink that has taken all of the series before it, or say that the series has ended."""
+    """Give `batch` to every sink that has accepted the series so far; None ends the series."""
     for label, load in attempt.loads.items():
         if label not in moved.refused:
             try:
                 with profile.part(label, whole=True):
                     load.end(attempt.targets[moved.series]) if batch is None else load.write(batch)
-            except Exception as error:  # whatever a sink raises
+            except Exception as error:  # a sink may raise anything
                 moved.refused[label] = described(error)
 
 
 def _add(outcome: Outcome, moved: list[_Moved]) -> None:
-    """Count what one sink at least has taken, once."""
+    """Count, once, what at least one sink has taken."""
     taken = {series for of_sink in outcome.taken.values() for series in of_sink}
     for each in moved:
         if each.series.id in taken and each.series.id not in outcome.digests:

@@ -1,4 +1,4 @@
-"""How many datapoints and requests a run will take, told from a small sample of what it would read."""
+"""An estimate of the datapoints and requests of a run, from a small sample."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ T = TypeVar("T")
 #: An event type and a summary.
 Kind = tuple[str, str]
 
-#: At least so many series of a kind are looked at.
+#: At least this many series of a kind are sampled.
 SERIES: Final = 12
 
-#: As many as this may take requests in all, or a tenth of what the run takes.
+#: The sample may take this many requests, or a tenth of the requests of the run.
 BUDGET: Final = 500
 
-#: Each of them in so many places, for about as long as this, s: what is measured every six hours is then found four times.
+#: Each series is sampled at this many places, each about this long, s: a test that runs every six hours is then found four times.
 PLACES: Final = 4
 LENGTH: Final = 86400
 
-#: Fewer datapoints do not tell how many there are around them; more are not read.
+#: Fewer datapoints do not tell the density; more are not read.
 FEW, MANY = 20, 20_000
 
 
 class Density(NamedTuple):
-    """What the sample tells of a series."""
+    """The density of a series, from the sample."""
 
     datapoints: float  #: a second
     size: float  #: bytes of columns a second
-    seconds: int  #: of the time that it is true for
+    seconds: int  #: the time that it holds for
 
 
 @dataclass
 class Estimate:
-    """What a run is expected to take, by (event type, summary)."""
+    """The expected datapoints and requests of a run, by (event type, summary)."""
 
     datapoints: dict[Kind, float] = field(default_factory=dict)
     requests: dict[Kind, float] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Estimate:
 
 
 def estimate(stream: Stream, groups: Sequence[plan.Todo], again: bool) -> Estimate:
-    """What a run over `groups` will take. With `again`, the run reads from the beginning, whether there are datapoints or not.
+    """The estimate for a run over `groups`. With `again`, the run reads from the beginning, whether there are datapoints or not.
 
     Raises what the source raises if the sample cannot be read.
     """
@@ -74,18 +74,18 @@ def _kind(series: Series) -> Kind:
 
 
 def _least(group: plan.Todo) -> int:
-    """Requests that a group takes at least."""
+    """The smallest number of requests for a group."""
     return len(group.series) * max(1, group.intervals.seconds // plan.LONGEST)
 
 
 def spread(items: Sequence[T], most: int) -> list[T]:
-    """At most so many of the items, in equal distances, with the middle of each stretch."""
+    """At most this many of the items, evenly spaced: the middle one of each part."""
     count = min(len(items), most)
     return [items[(2 * each + 1) * len(items) // (2 * count)] for each in range(count)]
 
 
 def _from_first(stream: Stream, group: plan.Todo, found: Estimate) -> plan.Todo:
-    """The group without the time before its first datapoint, for which a run asks once a series."""
+    """The group without the time before its first datapoint: a run asks for that once per series."""
     if not group.intervals or group.intervals[0].seconds < plan.LONG:
         return group
     long, *rest = group.intervals
@@ -108,7 +108,7 @@ def _sample(stream: Stream, some: list[tuple[Series, IntervalSet]], found: Estim
 
 
 def _density(stream: Stream, series: Series, intervals: IntervalSet, length: int) -> tuple[Density, int]:
-    """The density of a series, and how many reads tell it: a short one in each quarter, and all of a quarter that has hardly anything."""
+    """The density of a series, and the number of reads: a short one in each quarter; all of a quarter with hardly any datapoints."""
     pieces = [each for interval in intervals for each in interval.pieces(length)]
     quarters = [pieces[each * len(pieces) // PLACES : (each + 1) * len(pieces) // PLACES] for each in range(PLACES)]
     datapoints = size = reads = 0.0
@@ -123,7 +123,7 @@ def _density(stream: Stream, series: Series, intervals: IntervalSet, length: int
 
 
 def _counted(stream: Stream, series: Series, piece: Interval) -> Density:
-    """The density in a piece, or in the beginning of one that has many datapoints."""
+    """The density in a piece, or in its beginning if it has many datapoints."""
     datapoints = size = 0
     end = piece.end
     for batch in stream.source.read(series, piece):
@@ -136,7 +136,7 @@ def _counted(stream: Stream, series: Series, piece: Interval) -> Density:
 
 
 def _simulate(stream: Stream, groups: Iterable[plan.Todo], samples: dict[Kind, dict[Series, Density]], found: Estimate) -> None:
-    """Go through the tasks as a run does, and count: their length follows the size of those that have ended."""
+    """Go through the tasks as a run does, and count them: the length of a task follows the size of the earlier ones."""
     pace = plan.Pace(stream.definition.settings.window)
     in_flight: deque[tuple[Task, int]] = deque()
     for task in plan.tasks(groups, pace):
@@ -147,7 +147,7 @@ def _simulate(stream: Stream, groups: Iterable[plan.Todo], samples: dict[Kind, d
 
 
 def _count(stream: Stream, task: Task, samples: dict[Kind, dict[Series, Density]], found: Estimate) -> float:
-    """Count what the task takes; returns its size. A series that is not in the sample is like the average of those that are."""
+    """Count the datapoints and requests of the task; returns its size. A series outside the sample counts as the average of the sample."""
     size, seconds = 0.0, task.interval.seconds
     average: dict[Kind, tuple[float, float, float]] = {}
     for series in task.series:
@@ -167,7 +167,7 @@ def _count(stream: Stream, task: Task, samples: dict[Kind, dict[Series, Density]
 
 
 def _taken(stream: Stream, series: Series, density: Density, seconds: int) -> tuple[float, float, float]:
-    """Datapoints, requests and bytes of a series in so many seconds."""
+    """Datapoints, requests and bytes of a series in `seconds` seconds."""
     datapoints = density.datapoints * seconds
     return datapoints, stream.source.requests(series, datapoints), density.size * seconds
 

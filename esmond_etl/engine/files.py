@@ -15,9 +15,8 @@ from esmond_etl.model.errors import ConfigError, LockedError
 
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
-    """Hold the lock that lets one run of a pipeline go at a time; raises LockedError, saying who has it, if it is taken.
-
-    The lock goes with the process, however it ends.
+    """Hold the lock that allows one run of a pipeline at a time; raises LockedError, with the name of the holder, if it is taken.
+    The system releases the lock when the process ends, however it ends.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +38,7 @@ def lock(path: Path) -> Iterator[None]:
 
 
 def make_private(path: Path) -> None:
-    """Create the file, for its owner alone, if it is missing; SQLite gives its own files beside it the same mode."""
+    """Create the file, with access for its owner only, if it is missing; SQLite gives its files beside it the same mode."""
     if str(path) != ":memory:":
         os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o600))
 

@@ -1,4 +1,4 @@
-"""What a run would do, found out without a sink and without reading a datapoint."""
+"""What a run would do; no sink is opened for it, and no datapoint is read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Kind(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """Series that a sink can never take."""
+    """Series that a sink can never accept."""
 
     event_type: str
     summary: str
@@ -46,14 +46,14 @@ class Amount:
 
 @dataclass
 class Forecast:
-    """What a run would read, and what its sinks would refuse."""
+    """The plan of a run: what it would read, and what its sinks would refuse."""
 
     interval: Interval
     amounts: dict[Kind, Amount] = field(default_factory=dict)
     refused: Counter[Refusal] = field(default_factory=Counter)  #: in series
     lost: Counter[Refusal] = field(default_factory=Counter)  #: the datapoints of these, if they were counted
     listing: int = 0  #: requests for the list
-    sample: int = 0  #: how many reads the estimate took; 0 without an estimate
+    sample: int = 0  #: reads for the estimate; 0 without an estimate
 
 
 def forecast(
@@ -65,10 +65,10 @@ def forecast(
     counts: bool = False,
     estimates: bool = False,
 ) -> Forecast:
-    """What a run over `interval` would read that is not done yet; all of it with `again`.
+    """What a run over `interval` would read: what is not done yet, or everything with `again`.
 
     With `counts`, the series that a sink refuses are read, and their datapoints counted; with `estimates`, a sample of the others
-    tells how many datapoints and requests a run takes. Else nothing but the list is read.
+    tells how many datapoints and requests a run takes. Otherwise only the list is read.
 
     Raises SourceError or ArchiveError if the source cannot be listed.
     """
@@ -121,7 +121,7 @@ def _deliverable(stream: Stream, found: Forecast, refused: list[tuple[Series, li
 
 def _refusals(stream: Stream, target: Series) -> Iterator[tuple[str, str]]:
     for label, sink in zip(stream.definition.labels, stream.definition.sinks, strict=True):
-        with suppress(Exception):  # a sink that can tell only once it is open
+        with suppress(Exception):  # some sinks know only once they are open
             if reason := sink.refusal(target):
                 yield label, reason
 

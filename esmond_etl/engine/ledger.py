@@ -1,4 +1,4 @@
-"""What has been moved: done intervals of each series, rejected datapoints, last errors; one SQLite file a pipeline."""
+"""The ledger: delivered intervals of each series, rejected datapoints, last errors; one SQLite file per pipeline."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from esmond_etl.plugin.sink import Reject
 
 _VERSION = "2"
 
-#: Versions whose tables are a part of ours.
+#: Older versions whose tables are a subset of ours.
 _OLDER = frozenset({"1"})
 
 
@@ -35,7 +35,7 @@ class Failure(NamedTuple):
 
 
 class Rejected(NamedTuple):
-    """A datapoint that a sink would not have."""
+    """A datapoint that a sink rejected."""
 
     sink: str
     series: SeriesId
@@ -54,10 +54,10 @@ class Totals(NamedTuple):
 
 
 class Ledger:
-    """What a pipeline has delivered; every change is durable when the method returns. Usable from several threads."""
+    """The record of what a pipeline has delivered; every change is durable when the method returns. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        """Open the ledger in the file `path`, made if it is missing; raises ConfigError if that cannot be done."""
+        """Open the ledger in the file `path`, and create it if it is missing; raises ConfigError if that fails."""
         self.path = path
         self._lock = threading.RLock()
         self._others: list[Ledger] = []
@@ -78,12 +78,12 @@ class Ledger:
 
     @classmethod
     def to_read(cls, path: Path) -> Ledger:
-        """The ledger in the file `path`; an empty one in memory if there is none: no file is made."""
+        """The ledger in the file `path`; an empty one in memory if there is no such file: none is created."""
         return cls(path if path.exists() else Path(":memory:"))
 
     @classmethod
     def of_all(cls, paths: Sequence[Path]) -> Ledger:
-        """What several ledgers, of the shards of one pipeline, say together, in memory; the ledger itself if there is one alone."""
+        """The ledgers of all shards of a pipeline merged in memory; if there is only one, that ledger itself."""
         if len(paths) == 1:
             return cls(paths[0])
         together = cls(Path(":memory:"))
@@ -92,7 +92,7 @@ class Ledger:
         return together
 
     def _add(self, path: Path) -> None:
-        """Take in all that another ledger says."""
+        """Merge another ledger into this one."""
         with closing(Ledger(path)) as other:
             for series, intervals in other.all_done():
                 for interval in intervals:
@@ -107,7 +107,7 @@ class Ledger:
                 self._db.execute("insert or replace into about values (?, ?)", (name, value))
 
     def _check(self) -> None:
-        """Raises sqlite3.DatabaseError if the file is damaged: what it says must not be taken for the truth."""
+        """Raises sqlite3.DatabaseError if the file is damaged: its content cannot be trusted."""
         found = self._db.execute("pragma quick_check(1)").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(f"the file is damaged ({' '.join(found.split())})")
@@ -154,24 +154,23 @@ class Ledger:
                 db.execute("insert or replace into about values (?, ?)", (name, value))
 
     def last_read(self) -> int | None:
-        """When the last run began that read all that was due (Unix time); None if there was none.
-
-        A shard that has not run yet begins where the others are: series come to it from them.
+        """When the last complete run began (Unix time); None if there was none. For a shard that has not run yet it is that of the
+        other shards: series come to it from them.
         """
         own = self.about("read")
         known = [own] if own else [read for other in self._others if (read := other.about("read"))]
         return min(map(int, known), default=None)
 
     def note_read(self, now: int) -> None:
-        """Note that a run that began at `now` has read all that was due."""
+        """Note that the run that began at `now` was complete."""
         self.set_about("read", str(now))
 
     def beside(self, others: Iterable[Path]) -> None:
-        """From now on, what `others` (of other shards) say is done counts as done."""
+        """Count what `others` (the ledgers of other shards) say is done as done."""
         self._others = [Ledger(path) for path in others if path.resolve() != self.path.resolve()]
 
     def done(self, metadata_key: str) -> dict[tuple[str, str], IntervalSet]:
-        """What every sink has taken of the series under one metadata, by (event type, summary)."""
+        """The intervals that every sink has taken, of the series of one metadata, by (event type, summary)."""
         found = self._own_done(metadata_key)
         for other in self._others:
             for series, intervals in other.done(metadata_key).items():
@@ -186,7 +185,7 @@ class Ledger:
         return {series: IntervalSet.of(intervals) for series, intervals in found.items()}
 
     def partly(self, metadata_key: str) -> dict[tuple[str, str], dict[str, IntervalSet]]:
-        """What single sinks have taken, and not all of them, of the series under one metadata: by (event type, summary), by label."""
+        """The intervals that some sinks have taken but not all, of the series of one metadata, by (event type, summary), by label."""
         query = "select event_type, summary, sink, start, end from partly where metadata_key = ?"
         rows: list[tuple[str, str, str, Iterable[tuple[int, int]]]] = [
             (*row[:3], [row[3:]]) for row in self._rows(query, metadata_key)
@@ -202,7 +201,7 @@ class Ledger:
         return found
 
     def all_partly(self) -> Iterator[tuple[SeriesId, dict[str, IntervalSet]]]:
-        """Every series that some sinks have more of than others, with what each of these has, by label."""
+        """Every series that some sinks have more of than others, with the intervals of each sink, by label."""
         for (key,) in self._rows("select distinct metadata_key from partly order by metadata_key"):
             for (event_type, summary), sinks in self.partly(key).items():
                 yield SeriesId(key, event_type, summary), sinks
@@ -227,7 +226,7 @@ class Ledger:
             filled = [table for table in ("former", "partly") if db.execute(f"select 1 from {table} limit 1").fetchone()]
             for each in series:
                 tables.note_done(db, each, interval, (digests or {}).get(each, ()), sinks, filled)
-            for each in failures or {}:  # it may have been read again for late data
+            for each in failures or {}:  # the time may have been read again for late data
                 tables.cut(db, each, interval)
                 tables.cut_partly(db, each, interval, sinks)
             for sink, taken in (partly or {}).items():
@@ -239,14 +238,13 @@ class Ledger:
             tables.insert_failures(db, failures or {}, interval, _now())
 
     def note_failures(self, failures: Mapping[SeriesId, str], interval: Interval) -> None:
-        """Note why series could not even be tried in `interval`; what was done of them stays done."""
+        """Note why series could not be tried in `interval`; what is done of them stays done."""
         with self._transaction() as db:
             tables.insert_failures(db, failures, interval, _now())
 
     def redefine(self, delivery: str, keep: bool) -> None:
-        """Note that the pipeline delivers `delivery`; what was done before, if that is another, is from then on of a former definition.
-
-        With `keep`, what a former definition delivered counts as done and stays as it is; else it is to be delivered again.
+        """Note the digest `delivery` of what the pipeline delivers. If it has changed, everything done so far belongs to a former
+        definition: with `keep` it counts as done, otherwise it is to be delivered again.
         """
         with self._transaction() as db:
             known = db.execute("select value from about where name = 'delivery'").fetchone()
@@ -268,14 +266,14 @@ class Ledger:
         return self.about("former") == "replace" and bool(self._rows("select 1 from former limit 1"))
 
     def former(self) -> dict[SeriesId, IntervalSet]:
-        """What a former definition of the pipeline delivered, and the present one has not delivered again."""
+        """The intervals that a former definition delivered and the present one has not delivered again."""
         found: dict[SeriesId, list[tuple[int, int]]] = {}
         for *series, start, end in self._rows("select * from former"):
             found.setdefault(SeriesId(*series), []).append((start, end))
         return {series: IntervalSet.of(intervals) for series, intervals in found.items()}
 
     def forget(self, interval: Interval | None = None, series: Iterable[SeriesId] | None = None) -> int:
-        """Take `interval` (default: all time) of `series` (default: all) off what is done; returns how many series that changed."""
+        """Mark `interval` (default: all time) of `series` (default: all) as not done; returns how many series that changed."""
         changed = 0
         with self._transaction() as db:
             targets = list(series) if series is not None else tables.all_series(db)
@@ -286,13 +284,13 @@ class Ledger:
         return changed
 
     def all_done(self) -> Iterator[tuple[SeriesId, IntervalSet]]:
-        """Every series that the ledger knows, with what is done of it."""
+        """Every series that the ledger knows, with its delivered intervals."""
         for key, *_ in self._rows("select distinct metadata_key from done order by metadata_key"):
             for (event_type, summary), intervals in self.done(key).items():
                 yield SeriesId(key, event_type, summary), intervals
 
     def proven(self, series: SeriesId) -> IntervalSet:
-        """The time in which the digests say all that the sinks were given of `series`."""
+        """The time for which the digests cover everything that the sinks were given of `series`."""
         return IntervalSet.of(self._rows(f"select start, end from proven where {tables.SERIES}", *series))
 
     def digests(self, series: SeriesId, interval: Interval) -> list[Window]:
@@ -310,7 +308,7 @@ class Ledger:
         return max((each for each in known if each is not None), default=None)
 
     def totals(self) -> dict[SeriesId, Totals]:
-        """How much of each series that has datapoints was delivered, and when that lies; in windows of which the digests are known."""
+        """The number of delivered datapoints of each series, and their first and last window; only windows with digests count."""
         query = (
             "select metadata_key, event_type, summary, min(start), max(start), sum(number)"
             " from digest join series on series.id = digest.series group by digest.series"

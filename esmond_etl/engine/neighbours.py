@@ -1,4 +1,4 @@
-"""Pipelines whose ledgers are in one folder, and that deliver to one target which keeps no notes of its owners (InfluxDB)."""
+"""Pipelines whose ledgers are in one folder and that deliver to one target, if the target keeps no notes of its owners (InfluxDB)."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class _Neighbour:
 
 
 class Neighbours:
-    """Those of a pipeline, as their ledgers tell. Use it in a `with`: it closes their ledgers."""
+    """The neighbours of a pipeline, found by their ledgers. Use it in a `with`: it closes their ledgers."""
 
     def __init__(self, definition: Definition) -> None:
-        """Look for them; the own ledger need not be there."""
+        """Look for them; the pipeline's own ledger need not exist."""
         self._found: list[_Neighbour] = []
         self._opened = ExitStack()
         if not _places(definition):
@@ -57,7 +57,7 @@ class Neighbours:
     def _look(self, path: Path, definition: Definition) -> Iterator[_Neighbour]:
         try:
             ledger = Ledger(path)
-        except EsmondEtlError:  # it is of another version, or damaged: its own pipeline will say so
+        except EsmondEtlError:  # of another version, or damaged: its own pipeline will report that
             return
         self._opened.callback(ledger.close)
         file = ledger.about("file") or ""
@@ -89,7 +89,7 @@ def note_places(definition: Definition, ledger: Ledger) -> None:
 
 
 def _places(definition: Definition) -> dict[str, dict[str, Any]]:
-    """By label, the places that keep no notes, each with the source that the series are of."""
+    """By label, the places that keep no notes, each with the source of the series."""
     return {
         label: {"source": definition.source_place, "sink": place}
         for label, sink, place in zip(definition.labels, definition.sinks, definition.sink_places, strict=True)

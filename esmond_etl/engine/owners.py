@@ -1,4 +1,4 @@
-"""Whose a place is: two pipelines that deliver the same series to one place would overwrite each other, and no one would know."""
+"""The owner of a place: two pipelines that deliver the same series to one place would overwrite each other, and nobody would know."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Place:
     label: str
     sink: OwnedSink
     notes: dict[str, dict[str, Any]]
-    series: set[str] = field(default_factory=set)  #: those that this run delivers, shortened; of a shared place alone
+    series: set[str] = field(default_factory=set)  #: digests of the series that this run delivers; only for a shared place
 
     @classmethod
     def of(cls, definition: Definition, label: str, sink: OwnedSink, context: Context) -> Place:
-        """The place as it is now; raises SinkError if a note in it cannot be read."""
+        """Read the notes in the place; raises SinkError if one of them cannot be read."""
         notes = sink.owners(context)
         try:
             return cls(definition, label, sink, {name: dict(json.loads(text)) for name, text in notes.items()})
@@ -41,7 +41,7 @@ class Place:
 
     @property
     def own(self) -> str:
-        """The name of this pipeline's note: that of the same pipeline file with the same source."""
+        """The name of this pipeline's note; the same for the same pipeline file with the same source."""
         whose = [self.definition.name, _file(self.definition), self.definition.source_place]
         return sha256(json.dumps(whose, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -57,7 +57,7 @@ class Place:
                 raise ConfigError(f"{self.definition.file}: {self.label}: {_refusal(note, self.sink.shared)}")
 
     def take_over(self, former: str | None = None) -> None:
-        """Remove the notes of other pipelines: of all, or of this one when it was in the file `former`."""
+        """Remove the notes of all other pipelines, or only of this pipeline in its former file `former`."""
         taken = [name for name, note in self.others.items() if former in (None, note.get("file"))]
         for name in taken:
             self.sink.set_owner(name, None)
@@ -116,14 +116,13 @@ class Places:
     """The places of a pipeline that note their owners."""
 
     def __init__(self, definition: Definition, sinks: Iterable[tuple[str, object]]) -> None:
-        """Look at the places of `sinks`, which are open, by label."""
+        """Read the notes in the places of `sinks`, which are open, by label."""
         context = Context(definition.name, 1)
         self._places = [Place.of(definition, label, sink, context) for label, sink in sinks if isinstance(sink, OwnedSink)]
 
     def claim(self, take_over: bool, former: str | None) -> None:
-        """Raise ConfigError if a place belongs to another pipeline, unless it is to be taken over.
-
-        `former` is the file that this pipeline was in before, as its ledger knows.
+        """Raise ConfigError if a place belongs to another pipeline, unless it is to be taken over. `former` is the file that this
+        pipeline was in before, from its ledger.
         """
         for place in self._places:
             if take_over or former:

@@ -24,14 +24,14 @@ from esmond_etl.pipeline import file
 from esmond_etl.pipeline.definition import Definition
 from esmond_etl.plugin.stage import Stage
 
-#: A stage, or its options as a pipeline file has them, with its `type` among them.
+#: A stage, or its options as in a pipeline file, including its `type`.
 StageLike = Stage | Mapping[str, Any]
 
 
 class Pipeline:
     """A source, transforms and sinks, and the ledger that remembers what has been delivered."""
 
-    definition: Definition  #: what the file, or the arguments, say
+    definition: Definition  #: the content of the file, or of the arguments
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Pipeline:
 
     @property
     def name(self) -> str:
-        """What its ledger is called."""
+        """The name of its ledger."""
         return self.definition.name
 
     def wanted(self, from_: object = None, to: object = None) -> Interval:
@@ -117,7 +117,7 @@ class Pipeline:
             return list(preview(stream, self.wanted(from_, to), points, series))
 
     def verify(self, *, from_: object = None, to: object = None) -> list[Compared]:
-        """How each series in each sink compares with the source, value by value."""
+        """The comparison of each series in each sink with the source, value by value."""
         interval = self.wanted(from_, to)
         with (
             Stream(self.definition) as stream,

@@ -1,4 +1,4 @@
-"""What is left to do: todo = wanted - done, cut into tasks."""
+"""Planning: what is left to do (wanted minus done), cut into tasks."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from esmond_etl.model.series import Series
 from esmond_etl.pipeline.definition import Definition
 from esmond_etl.plugin.sink import Task
 
-#: A task holds about as many series at most; those of one metadata stay together.
+#: About the largest number of series in a task; series of one metadata stay together.
 SERIES: Final = 1000
 
-#: A task is as long as it takes to hold this many bytes of columns, as far as the tasks before it tell.
+#: The length of a task is chosen, from the tasks before it, so that it holds about this many bytes of columns.
 BYTES: Final = 32_000_000
 
-#: How long the first task is, if windows are not longer, and how long any task is at most, s.
+#: The length of the first task, if windows are not longer, and the greatest length of any task, s.
 FIRST, LONGEST = 7 * 86400, 512 * 86400
 
 
-#: Before so much time is read, the source is asked where the first datapoint is, s.
+#: Before this much time is read, the source is asked for the first datapoint, s.
 LONG: Final = 60 * 86400
 
-#: So far may the clock of an archive be behind ours, s.
+#: The clock of an archive may be this much behind ours, s.
 BEHIND: Final = 600
 
 
@@ -34,7 +34,7 @@ class Todo(NamedTuple):
 
     intervals: IntervalSet
     series: list[Series]
-    sinks: tuple[str, ...] = ()  #: the labels of those that lack it; empty: all
+    sinks: tuple[str, ...] = ()  #: the labels of the sinks that lack it; empty: all
 
 
 @dataclass
@@ -73,10 +73,9 @@ class Pace:
 def todo(
     definition: Definition, ledger: Ledger, series: Iterable[Series], interval: Interval, now: int, again: bool = False
 ) -> Iterator[Todo]:
-    """What is left to do of `series` in `interval`, in groups that fit a task.
-
-    What was read less than `lookback` after its time counts as not done: datapoints arrive late. With `again`, nothing counts as
-    done. Windows after the last datapoint of a series, as far as its source can tell, are left out.
+    """What is left to do of `series` in `interval`, in groups that fit a task. Time that was read less than `lookback` after it had
+    passed counts as not done, because datapoints arrive late. With `again`, nothing counts as done. Windows after the last
+    datapoint of a series are left out if the source can tell where it is.
     """
     progress = _Progress(definition, ledger, late(definition, ledger, interval, now), again)
     groups: dict[tuple[IntervalSet, tuple[str, ...]], list[Series]] = {}
@@ -97,7 +96,7 @@ def todo(
 
 
 def late(definition: Definition, ledger: Ledger, interval: Interval, now: int) -> IntervalSet:
-    """The time that must be read again: that of which the last run that read all could not yet see the late data."""
+    """The time that must be read again, because the last complete run could not yet see its late data."""
     read = ledger.last_read()
     start = floor(min(now, now if read is None else read) - definition.settings.lookback, definition.settings.window)
     return IntervalSet([Interval(start, max(now, interval.end) + 1)])
@@ -105,7 +104,7 @@ def late(definition: Definition, ledger: Ledger, interval: Interval, now: int) -
 
 @dataclass
 class _Progress:
-    """What the sinks have of the series under one metadata."""
+    """The intervals that the sinks have, of the series of one metadata."""
 
     definition: Definition
     ledger: Ledger
@@ -141,7 +140,7 @@ class _Progress:
                 yield intervals, some if 0 < len(some) < len(labels) else ()
 
     def _may_have_late_data(self, series: Series) -> bool:
-        """Whether the source was written to since it was read, and the series had been silent: nothing tells what was written."""
+        """Whether the series was written to after it was last read, and had been silent before: nothing tells what was written."""
         if self.again or self.read is None or self.definition.source.written(series) <= self.read - BEHIND:
             return False
         newest, settings = self.ledger.newest(series.id), self.definition.settings
@@ -169,7 +168,7 @@ def _full(groups: dict[tuple[IntervalSet, tuple[str, ...]], list[Series]]) -> It
 
 
 def shared(group: Todo, parts: int) -> Iterator[Todo]:
-    """The group in up to `parts` groups of about as many series, for as many processes; those of one metadata stay together."""
+    """The group, split into up to `parts` groups of about the same size for as many processes; series of one metadata stay together."""
     intervals, series, sinks = group
     most = -(-len(series) // parts)
     first = 0
@@ -189,7 +188,7 @@ def tasks(groups: Iterable[Todo], pace: Pace) -> Iterator[Task]:
 
 
 def rest(task: Task, left: tuple[Series, ...], pace: Pace) -> Iterator[Task]:
-    """The tasks that deliver what `task`, which was too large, has left: one if that is no more than it has delivered."""
+    """The tasks for the series that `task`, which was too large, left over: one task if they are no more than it delivered."""
     pace.shrink(task)
     if 2 * len(left) <= len(task.series):
         yield replace(task, series=left)
@@ -207,6 +206,6 @@ def cut(series: tuple[Series, ...], interval: Interval, pace: Pace, sinks: tuple
 
 
 def enough(in_flight: Iterable[Task], threads: int, at_once: int) -> bool:
-    """Whether so many tasks are in flight that `threads` series are read at once; at least `at_once`."""
+    """Whether enough tasks are in flight to read `threads` series at once; at least `at_once` tasks."""
     sizes = [len(task.series) for task in in_flight]
     return len(sizes) >= at_once and (sum(sizes) >= 2 * threads or len(sizes) >= 64)

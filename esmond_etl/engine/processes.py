@@ -1,4 +1,4 @@
-"""Tasks delivered by worker processes, each with the pipeline's stages open for itself."""
+"""Worker processes that deliver tasks; each opens the pipeline's stages for itself."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from esmond_etl.pipeline.definition import Definition
     from esmond_etl.plugin.sink import Task
 
-#: What takes long to import, and is needed by most pipelines.
+#: Modules that take long to import and that most pipelines need.
 _LARGE: Final = ("esmond_etl.engine.delivery", "esmond_etl.client.reading", "pyarrow.parquet")
 
 _here: dict[str, Delivery] = {}  # of this process
 
 
 def prepare() -> None:
-    """Start what the processes are forked from, unless it runs: it imports the large modules, while this process does so too."""
+    """Start the server that forks the worker processes, unless it runs: it imports the large modules while this process does so too."""
     forkserver.set_forkserver_preload(list(_LARGE))
-    # what a terminal sends to all is not for that process, nor for its children, which begin as it is
-    resource_tracker.ensure_running()  # it would unblock the signal
+    # Ctrl-C in a terminal must not reach that process, nor its children, which inherit this
+    resource_tracker.ensure_running()  # because it would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         forkserver.ensure_running()
@@ -61,7 +61,7 @@ def executor(definition: Definition, processes: int, stop: threading.Event) -> I
 
 
 def _closed(definition: Definition) -> Definition:
-    """A copy whose stages are not open, and so can be sent to another process."""
+    """A copy whose stages are not open, so that it can be sent to another process."""
     from dataclasses import replace
 
     transforms = tuple(each.unopened() for each in definition.transforms)
@@ -77,7 +77,7 @@ def _open(definition: Definition, stop: Any, is_profiled: bool) -> None:
     if is_profiled:
         profile.start()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the process that started this one decides
+        signal.signal(number, signal.SIG_IGN)  # the process that started this one decides when to stop
     allocator.stay_small()
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     _here["delivery"] = Delivery(Stream(definition, stop), Ledger(definition.ledger_path))
@@ -92,5 +92,5 @@ def _end_with_parent() -> None:
 
 
 def deliver(task: Task) -> Outcome:
-    """What became of `task`, delivered by this process."""
+    """Deliver `task` in this process, and return the result."""
     return _here["delivery"].deliver(task)

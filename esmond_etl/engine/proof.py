@@ -1,4 +1,4 @@
-"""What the sinks of a pipeline hold against the ledger's digests: the source is listed, and not read."""
+"""The data in the sinks of a pipeline against the ledger's digests: the source is listed, but not read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Checked:
     sink: str
     held: Window = NOTHING  #: all that the sink holds
     windows: int = 0  #: that were compared
-    open: list[Interval] = field(default_factory=list)  #: what must be compared with the source: it differs, or there is no digest
+    open: list[Interval] = field(default_factory=list)  #: time that must be compared with the source: it differs, or has no digest
     differing: int = 0  #: windows that differ
     error: str = ""
 
@@ -50,7 +50,7 @@ def count(delivery: Delivery, pieces: Sequence[Piece]) -> int:
 
 
 def quick(delivery: Delivery, ledger: Ledger, pieces: Sequence[Piece]) -> Iterator[Checked]:
-    """How `pieces` compare, in each sink, with the ledger's digests; a piece may come in several parts, each of some of its time."""
+    """How `pieces` compare, in each sink, with the ledger's digests; a piece may come in several parts of its time."""
     definition = delivery.definition
     rejected = known_rejects(ledger)
 
@@ -59,18 +59,18 @@ def quick(delivery: Delivery, ledger: Ledger, pieces: Sequence[Piece]) -> Iterat
         result = Checked(piece.series, label)
         try:
             _check(delivery, ledger, sink, piece, rejected.get((label, piece.series.id), frozenset()), result)
-        except Exception as error:  # whatever a sink raises
+        except Exception as error:  # a sink may raise anything
             result.error = described(error)
         return result
 
     with ThreadPoolExecutor(definition.settings.threads, "verify") as pool:
         for checks in _checks(delivery, pieces):
-            # what is in memory already gains nothing by threads, which wait for each other
+            # data that are already in memory gain nothing from threads, which wait for each other
             yield from map(checked, checks) if checks and checks[0].sink.features.together else pool.map(checked, checks)
 
 
 def _checks(delivery: Delivery, pieces: Sequence[Piece]) -> Iterator[list[_Check]]:
-    """What is checked, in an order in which sinks read it fast: series after series, or all series of one time after the other."""
+    """The checks, in the order that is fastest for the sinks: series by series, or one stretch of time after the other for all series."""
     window = delivery.definition.settings.window
     for label, sink in delivery.opened.items():
         span = ceil(max(sink.features.together, 1), window)  # digests are of whole windows
@@ -86,7 +86,7 @@ def _checks(delivery: Delivery, pieces: Sequence[Piece]) -> Iterator[list[_Check
 
 
 def _check(delivery: Delivery, ledger: Ledger, sink: Sink, piece: Piece, rejected: frozenset[int], result: Checked) -> None:
-    """Compare the windows that have digests, and that nothing was rejected of; the others must be compared with the source."""
+    """Compare the windows that have digests and no rejected datapoints; the others must be compared with the source."""
     series, window = piece.series, delivery.definition.settings.window
     target = delivery.stream.becomes(series)
     if target is None:
@@ -115,14 +115,14 @@ def windows_of(sink: Sink, target: Series, interval: Interval, window: int) -> l
 
 
 def measured(series: Series) -> str:
-    """What a series measures, the same in every archive: a line of the root digest."""
+    """A line of the root digest for a series, the same in every archive."""
     metadata = series.metadata
     names = (metadata.source, metadata.destination, metadata.tool_name, series.event_type, str(series.summary))
     return "\t".join(name or "" for name in names)
 
 
 def sampled(series: Iterable[Series], interval: Interval, window: int, share: float, seed: str) -> Iterator[Piece]:
-    """A part of the windows of each series, about `share` of all, one at least; `seed` decides which."""
+    """A random sample of the windows of each series, about `share` of all, at least one; `seed` decides which."""
     starts = range(interval.start, interval.end, window)
     for each in series:
         drawn = sorted(starts, key=lambda start: _drawn(f"{seed} {each} {start}"))[: max(1, round(share * len(starts)))]

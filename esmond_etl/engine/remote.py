@@ -1,7 +1,5 @@
-"""Tasks delivered by the workers of a cluster.
-
-A worker gets the text of the pipeline file and of those that it includes, and takes secrets from its own environment: none travels.
-The ledger stays with the process that shares out the tasks.
+"""Tasks delivered by the workers of a cluster. A worker gets the text of the pipeline file and of its included files, and takes
+secrets from its own environment: none is sent. The ledger stays with the process that hands out the tasks.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from esmond_etl.engine.delivery import Delivery, Outcome
     from esmond_etl.plugin.sink import Task
 
-#: How often a worker asks whether it shall stop, s.
+#: How often a worker asks whether it must stop, s.
 _OFTEN = 1.0
 
 
@@ -33,13 +31,13 @@ class Job:
     name: str  #: of the run: a worker opens the stages once for each
     file: str
     texts: Mapping[str, str]  #: of the file, and of those that it includes
-    workers: int  #: that share the source's rate and the requests in flight
+    workers: int  #: workers that share the source's rate and the requests in flight
     stopped: Callable[[], bool]
     is_profiled: bool
 
 
 def job(definition: Definition, workers: int, stopped: Callable[[], bool]) -> Job:
-    """What the workers need; raises ConfigError if the pipeline cannot be delivered from several hosts."""
+    """The plan for the workers; raises ConfigError if the pipeline cannot be delivered from several hosts."""
     unfit = [
         label
         for label, sink in zip(definition.labels, definition.sinks, strict=True)
@@ -58,7 +56,7 @@ def job(definition: Definition, workers: int, stopped: Callable[[], bool]) -> Jo
 
 
 def deliver(job: Job, task: Task) -> Outcome:
-    """What became of `task`, delivered by this worker; raises ConfigError if the pipeline cannot be opened here."""
+    """Deliver `task` on this worker, and return the result; raises ConfigError if the pipeline cannot be opened here."""
     return _worker(job).deliver(task)
 
 
@@ -88,16 +86,16 @@ def _opened(job: Job) -> Delivery:
 
 
 def _share(definition: Definition, workers: int) -> Definition:
-    """The pipeline with one worker's part of its requests in flight and of its source's rate."""
+    """The pipeline with one worker's share of its requests in flight and of its source's rate."""
     return replace(definition, settings=definition.settings.share(workers), source=definition.source.share(workers))
 
 
 def _listen(job: Job, stop: threading.Event) -> None:
-    """Stop when told to, or when nobody can be asked any more; then the next run opens the stages anew."""
+    """Stop when told to, or when the driver is gone; the next run opens the stages again."""
     while not stop.wait(_OFTEN):
         try:
             told = job.stopped()
-        except Exception:  # whatever the engine raises: the connection is gone
+        except Exception:  # the engine may raise anything: the connection is gone
             told = True
         if told:
             stop.set()

@@ -1,4 +1,4 @@
-"""Windows that differ are put back into what is left to do, and delivered again."""
+"""Repair: windows that differ are marked as not done, and delivered again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from esmond_etl.pipeline.definition import Definition
 
 
 def damaged(differing: Iterable[Compared], series: Iterable[Series], window: int) -> list[Piece]:
-    """The windows that something differs in, by series."""
+    """The windows with differences, by series."""
     found: dict[SeriesId, set[tuple[int, int]]] = defaultdict(set)
     for each in differing:
         found[each.series] |= {(floor(ts, window), floor(ts, window) + window) for ts in each.moments}

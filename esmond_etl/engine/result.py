@@ -1,4 +1,4 @@
-"""How a run went, and who sees it go on."""
+"""The result of a run, and the interface of progress observers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Delivered:
-    """What became of datapoints in one sink."""
+    """The numbers of datapoints in one sink."""
 
     written: int = 0
     unchanged: int = 0
@@ -25,11 +25,11 @@ class Delivered:
 
 @dataclass
 class Result:
-    """How a run went."""
+    """The result of a run."""
 
     pipeline: str
     interval: Interval
-    series: int = 0  #: that something was left to do of
+    series: int = 0  #: series that had something left to do
     tasks: int = 0
     read: int = 0  #: datapoints
     faulty: int = 0  #: datapoints of the source that are not valid, and were left out
@@ -41,7 +41,7 @@ class Result:
     profile: dict[str, float] = field(default_factory=dict)  #: CPU seconds by part, if they are measured
     failures: dict[SeriesId, str] = field(default_factory=dict)
     remarks: Counter[str] = field(default_factory=Counter)
-    note: str = ""  #: what the user should know about this run before all else
+    note: str = ""  #: a message for the user about this run, shown first
     stopped: bool = False
 
     @property
@@ -77,7 +77,7 @@ class Result:
 
 
 class IncompleteError(EsmondEtlError):
-    """A run ended, and some of what was due has not been delivered; `result` says what."""
+    """A run ended, and some of the data that were due were not delivered; `result` has the details."""
 
     def __init__(self, result: Result) -> None:
         super().__init__(_incomplete(result))
@@ -97,10 +97,10 @@ def _incomplete(result: Result) -> str:
 
 
 class Observer(Protocol):
-    """Sees the progress of a run."""
+    """Progress observer of a run."""
 
     def listed(self, series: int) -> None:
-        """So many series have been listed so far."""
+        """`number` series have been listed so far."""
 
     def planned(self, amount: int) -> None:
         """`amount` series-seconds are left to do in all."""
@@ -109,7 +109,7 @@ class Observer(Protocol):
         """A task of so many series-seconds has ended."""
 
     def waiting(self, text: str) -> None:
-        """The run waits, as `text` says, or goes on if that is empty; called from several threads."""
+        """The run waits for the reason in `text`, or goes on if that is empty; called from several threads."""
 
 
 class Unobserved:

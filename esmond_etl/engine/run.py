@@ -1,4 +1,4 @@
-"""A run of a pipeline: plan what is left, move it, record it."""
+"""A run of a pipeline: plan what is left, deliver it, record it."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from esmond_etl.pipeline.definition import Definition
 from esmond_etl.plugin.executor import Engine
 from esmond_etl.plugin.sink import Task
 
-#: A series that has failed in so many tasks is left to the next run.
+#: A series that has failed in this many tasks is left to the next run.
 GIVEN_UP = 2
 
-#: After as many tasks in a row that a sink would not take, it is given no more in this run.
+#: After a sink has refused this many tasks in a row, it gets no more in this run.
 ENOUGH = 3
 
 
@@ -48,7 +48,7 @@ def run(
     connect: Callable[[], AbstractContextManager[Engine]] | None = None,
     take_over: bool = False,
 ) -> Result:
-    """Move what has not been moved, and say how it went.
+    """Deliver what has not been delivered, and return the result.
 
     `from_` and `to` replace the pipeline's own; with `again`, what is done already is delivered again. With `processes`, as many
     processes share the tasks; with `connect`, the workers of a cluster. `redeliver` says what to do with what a former definition
@@ -87,16 +87,15 @@ def run(
 
 
 def _is_whole(definition: Definition, ledger: Ledger, result: Result, now: int) -> bool:
-    """Whether the time of the run holds all that had to be read for the file, late data too."""
+    """Whether the time of the run covers all that the file asks for, late data included."""
     wanted = definition.wanted(now)
     due = IntervalSet([wanted]) if ledger.last_read() is None else plan.late(definition, ledger, wanted, now).within(wanted)
     return not due.minus(IntervalSet([result.interval]))
 
 
 def _own(definition: Definition, ledger: Ledger) -> str | None:
-    """Note which pipeline file the ledger belongs to, and return which one it did; None if that is new.
-
-    Raises ConfigError if that is another file, which is still there: each would undo what the other does.
+    """Note which pipeline file the ledger belongs to, and return the file noted before; None if there was none. Raises ConfigError
+    if that is another file that still exists: the two would undo each other's work.
     """
     other, own = ledger.about("file"), str(Path(definition.file).resolve())
     if other not in (None, own) and Path(other or "").exists():
@@ -116,10 +115,10 @@ class _Listing:
     neighbours: Neighbours
     observer: Observer
     result: Result
-    taken: dict[SeriesId, Series] = field(default_factory=dict)  #: what sinks receive -> what it is made of
+    taken: dict[SeriesId, Series] = field(default_factory=dict)  #: series that sinks receive -> series that it is made of
 
     def series(self) -> Iterator[Series]:
-        """Every series that the transforms let through and all sinks can take; the others are failures of the run, or left out."""
+        """Every series that the transforms keep and all sinks can accept; the others are failures of the run, or left out."""
         count = 0
         for each in profile.through("list", self.delivery.stream.series(self.result.interval, some=True), whole=True):
             target = self.delivery.stream.becomes(each)
@@ -149,7 +148,7 @@ class _Listing:
 def _executor(
     delivery: Delivery, processes: int, connect: Callable[[], AbstractContextManager[Engine]] | None
 ) -> Iterator[tuple[Executor, Any, int]]:
-    """What runs tasks, the function that delivers one, and how many share them beside this process."""
+    """The executor of tasks, the function that delivers one, and the number of workers beside this process."""
     definition = delivery.definition
     if connect is not None:
         with connect() as engine, _passing_on(delivery.stop, engine.stop):
@@ -168,7 +167,7 @@ def _executor(
 
 @contextmanager
 def _passing_on(stop: threading.Event, tell: Callable[[], None]) -> Iterator[None]:
-    """Tell others to stop when this process has been told."""
+    """Tell the workers to stop when this process has been told to."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -185,32 +184,32 @@ def _passing_on(stop: threading.Event, tell: Callable[[], None]) -> Iterator[Non
         ended.set()
 
 
-#: The label of the source where those of sinks stand.
+#: The label of the source, in the place of a sink's label.
 _SOURCE: Final = "source"
 
-#: How often it is looked whether the run has been told to stop, s.
+#: How often the run looks whether it has been told to stop, s.
 _OFTEN: Final = 0.2
 
 
-#: Why a sink that failed before did not get a task.
+#: Why a sink that failed before gets no more tasks.
 _NO_MORE: Final = "it failed too often in this run, and was given no more"
 
 
 class _Part(NamedTuple):
-    """Series of a task, and the sinks that they are given to: some of those that lack them may have failed too often."""
+    """Series of a task, and the sinks that get them; sinks that failed too often do not."""
 
     task: Task
     takers: tuple[str, ...]
 
     @property
     def given(self) -> Task:
-        """What is delivered."""
+        """The work of a run."""
         return replace(self.task, sinks=self.takers)
 
 
 @dataclass
 class _Run:
-    """The state of one run: tasks in flight, and what came of those that ended."""
+    """The state of one run: tasks in flight, and the results of those that ended."""
 
     delivery: Delivery
     ledger: Ledger
@@ -218,12 +217,12 @@ class _Run:
     result: Result
     executor: Executor
     deliver: Any
-    processes: int  #: that share the tasks; 0 if they are moved in this one
-    failed_in_a_row: Counter[str] = field(default_factory=Counter)  #: tasks that a sink would not take, by its label
-    reasons: dict[str, str] = field(default_factory=dict)  #: why a sink would not take a task the last time, by its label
+    processes: int  #: workers that share the tasks; 0: this process delivers them
+    failed_in_a_row: Counter[str] = field(default_factory=Counter)  #: consecutive tasks that a sink refused, by its label
+    reasons: dict[str, str] = field(default_factory=dict)  #: why a sink refused a task the last time, by its label
     failed: Counter[tuple[str, SeriesId]] = field(default_factory=Counter)  #: tasks that a series has failed in, by label
-    cut: deque[Task] = field(default_factory=deque)  #: what tasks that were too large have left
-    parts: deque[_Part] = field(default_factory=deque)  #: of the task that is next
+    cut: deque[Task] = field(default_factory=deque)  #: tasks for what was left of tasks that were too large
+    parts: deque[_Part] = field(default_factory=deque)  #: the series of the next task
     traffic: dict[int, tuple[int, int]] = field(default_factory=dict)
     spent: dict[int, dict[str, float]] = field(default_factory=dict)  #: by process
 
@@ -270,7 +269,7 @@ class _Run:
         return self.failed_in_a_row[label] < ENOUGH
 
     def _set_aside(self, failures: Mapping[SeriesId, str], now: int) -> None:
-        """Note what cannot be delivered in this run, and take the time of late data off what is done: a later run reads it."""
+        """Note what cannot be delivered in this run, and mark the time of late data as not done: a later run reads it."""
         late = plan.late(self.definition, self.ledger, self.result.interval, now)
         known = [series for series, _ in self.ledger.all_done()] if failures else []
         keys = {series.metadata_key for series in failures if series.event_type == "*"}
@@ -279,7 +278,7 @@ class _Run:
         self.ledger.note_failures(failures, self.result.interval)
 
     def _next(self, tasks: Iterator[Task]) -> _Part | None:
-        """What is delivered next: not to the sinks, and not the series, that fail again and again."""
+        """The next work, without the sinks and series that keep failing."""
         while not self.parts and (task := self.cut.popleft() if self.cut else next(tasks, None)):
             self.parts.extend(part for part in self._parts(task) if not self._skipped(part))
         return self.parts.popleft() if self.parts else None
@@ -296,7 +295,7 @@ class _Run:
             yield _Part(replace(task, series=tuple(group)), takers)
 
     def _skipped(self, part: _Part) -> bool:
-        """Whether nothing takes the part; then it is noted as failed: what was to be read again for late data is not done."""
+        """Whether no sink takes the part; then it is noted as failed, and what was to be read again for late data stays not done."""
         if part.takers:
             return False
         reasons = {series.id: self.result.failures.get(series.id, _NO_MORE) for series in part.task.series}
@@ -306,7 +305,7 @@ class _Run:
         return True
 
     def _from_first(self, group: plan.Todo) -> plan.Todo:
-        """The group without the time before the first datapoint of any of its series, which counts as done."""
+        """The group without the time before the first datapoint of all its series; that time counts as done."""
         long, *rest = group.intervals
         if long.seconds < plan.LONG or self.stop.is_set():
             return group
@@ -334,7 +333,7 @@ class _Run:
             self.observer.moved(task.interval.seconds * (len(task.series) - len(outcome.left)), outcome, self.result)
 
     def _record(self, task: Task, outcome: Outcome) -> None:
-        """Record what came of `task`: done is what every sink that lacked it has taken, whether it was given it or not."""
+        """Record the result of `task`: a series is done once every sink that lacked it has taken it, in this task or earlier."""
         labels, tried = (each.sinks or self.definition.labels for each in (task, outcome.task))
         before = self.result.failures.get(task.series[0].id, _NO_MORE)
         outcome.sinks_failed |= {label: self.reasons.get(label, before) for label in set(labels).difference(tried)}
@@ -387,10 +386,10 @@ class _Run:
 
 
 def _outcome(future: Future[Outcome], task: Task, labels: Iterable[str]) -> Outcome:
-    """What became of a task; no sink has taken it if its worker was lost. Raises what keeps all workers from working."""
+    """The result of a task; no sink has taken it if its worker was lost. Raises an error that keeps all workers from working."""
     try:
         return future.result()
     except EsmondEtlError:
         raise
-    except Exception as error:  # whatever an engine raises
+    except Exception as error:  # an engine may raise anything
         return Outcome(task, sinks_failed=dict.fromkeys(task.sinks or labels, f"the worker was lost: {described(error)}"))

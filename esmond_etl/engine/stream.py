@@ -18,7 +18,7 @@ from esmond_etl.plugin.stage import Context, Stage
 
 
 class Stream:
-    """What the sinks of a pipeline are to receive. Use it in a `with`: it closes the stages in the end."""
+    """The series and datapoints that the sinks of a pipeline receive. Use it in a `with`: it closes the stages in the end."""
 
     def __init__(self, definition: Definition, stop: threading.Event | None = None) -> None:
         """Open the source and the transforms; raises EsmondEtlError, saying which stage cannot be opened and why."""
@@ -67,7 +67,7 @@ class Stream:
         return self.chain.becomes(series)
 
     def read(self, series: Series, interval: Interval, tally: Callable[[Batch], None] | None = None) -> Iterator[Batch]:
-        """The datapoints of `series` in `interval` as sinks receive them, oldest first; `tally` sees what the source returns.
+        """The datapoints of `series` in `interval` as sinks receive them, oldest first; `tally` is called with each batch of the source.
 
         Raises what the source and the transforms raise, and SourceError if they do not keep the datapoints in order and in place.
         """
@@ -78,11 +78,11 @@ class Stream:
         """A moment (Unix time) that no datapoint of `series` in `interval` lies before; None if the source cannot tell."""
         try:
             return self.source.first(series, interval)
-        except Exception:  # whatever a source raises; reading the series will raise it again, and report it
+        except Exception:  # a source may raise anything; reading the series will raise it again, and report it
             return None
 
     def firsts(self, series: Iterable[Series], interval: Interval) -> list[int | None]:
-        """`first` of each of `series`, several at a time."""
+        """The result of `first` for each of `series`, several at a time."""
         return list(self.pool.map(lambda each: self.first(each, interval), series))
 
 

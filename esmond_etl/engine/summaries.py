@@ -1,4 +1,4 @@
-"""The summaries that a target made of the datapoints it was given, against those of the source.
+"""The summaries that a target made of its datapoints, against those of the source.
 
 Where the two differ, the source's base data decide: if the target's summary matches them, it is right.
 """
@@ -35,7 +35,7 @@ _COUNTS: Final = {
 
 
 class _Pair(NamedTuple):
-    """A summary of a series, and a sink that may have made it, too."""
+    """A summary of a series, and a sink that may have made it as well."""
 
     label: str
     sink: Sink
@@ -48,12 +48,12 @@ class _Pair(NamedTuple):
 class Summarized:
     """How a summary of one series compares with that of one sink."""
 
-    compared: Compared  #: without what there is a known reason for
+    compared: Compared  #: differences without a known reason
     explained: Counter[str] = field(default_factory=Counter)  #: reason -> datapoints
 
 
 def count(delivery: Delivery, pieces: Iterable[Piece]) -> int:
-    """How many summaries `verify` compares."""
+    """The number of summaries that `verify` compares."""
     return sum(1 for _ in _pairs(delivery, pieces))
 
 
@@ -94,7 +94,7 @@ def _compared(stream: Stream, pair: _Pair, told: Told | None) -> Summarized:
             result.compared.equal = first.equal
             for difference in found:
                 _explain(stream, pair, difference, result)
-    except Exception as error:  # whatever source and sink raise
+    except Exception as error:  # source and sink may raise anything
         result.compared.error = described(error)
     return result
 
@@ -122,7 +122,7 @@ def _reason(stream: Stream, pair: _Pair, difference: Difference) -> str | None:
 
 
 def _ratio(stream: Stream, series: Series, window: Interval, base: list[Batch]) -> float | None:
-    """Lost over sent packets, at the moments of the loss rates; None if they are not there."""
+    """Lost divided by sent packets, at the times of the loss rates; None if these series are missing."""
     names = _COUNTS.get(series.event_type, ())
     if not names or any(name not in series.metadata.event_types for name in names):
         return None
@@ -141,7 +141,7 @@ def _sum(stream: Stream, series: Series, window: Interval, moments: set[int]) ->
 
 
 def _summary(series: Series, base: list[Batch]) -> Any:
-    """The summary of one window's base data, as archives make it; None if there are none, or it is not known how."""
+    """The summary of one window's base data, as archives make it; None if there are no data, or the rule is not known."""
     values = [value for batch in base for value in batch.values()]
     if not values:
         return None

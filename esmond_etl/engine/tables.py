@@ -1,4 +1,4 @@
-"""The tables of a ledger, and the changes of intervals in them; each change is one part of a transaction of the caller."""
+"""The tables of a ledger, and changes of intervals in them; each change is part of a transaction of the caller."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def cut(db: sqlite3.Connection, series: SeriesId, interval: Interval | None, tab
 
 
 def cut_partly(db: sqlite3.Connection, series: SeriesId, interval: Interval | None, sinks: Sequence[str] = ()) -> int:
-    """Take `interval` off what single sinks, of `sinks` or of all, have of `series`; how many sinks that changed."""
+    """Remove `interval` from what single sinks (`sinks`, or all) have of `series`; returns how many sinks that changed."""
     known = [sink for (sink,) in db.execute(f"select distinct sink from partly where {SERIES}", series).fetchall()]
     return sum(cut(db, series, interval, "partly", sink) for sink in known if not sinks or sink in sinks)
 

@@ -1,4 +1,4 @@
-"""What the source has against what a sink has: series by series, value by value, a page of each in memory."""
+"""The source against a sink: series by series, value by value, with a page of each in memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from esmond_etl.model.interval import IntervalSet
 from esmond_etl.model.series import Series, SeriesId
 from esmond_etl.plugin.sink import Sink
 
-#: So many differences of a series are shown; all are counted.
+#: This many differences of a series are shown; all are counted.
 SHOWN = 5
 
 
@@ -33,8 +33,8 @@ class Difference(NamedTuple):
 
     kind: Literal["missing", "extra", "different"]
     ts: int
-    source: Any  #: what should have arrived; None if nothing
-    sink: Any  #: what is there; None if nothing
+    source: Any  #: the expected value; None if there should be none
+    sink: Any  #: the value found; None if there is none
 
 
 @dataclass
@@ -47,15 +47,15 @@ class Compared:
     missing: int = 0
     extra: int = 0
     different: int = 0
-    multiples: int = 0  #: of the different ones, numbers that are twice, three times ... what they should be
+    multiples: int = 0  #: of the different ones, numbers that are a multiple of the expected value
     first: list[Difference] = field(default_factory=list)
-    rejected: int = 0  #: of the missing ones, datapoints that the ledger knows the sink to have rejected
-    error: str = ""  #: why it could not be compared to its end
-    left_out: str = ""  #: why it was not compared: the target cannot say what it holds of it
+    rejected: int = 0  #: of the missing ones, datapoints that the sink rejected, as the ledger knows
+    error: str = ""  #: why the comparison broke off
+    left_out: str = ""  #: why it was not compared: the target cannot read it back
     moments: set[int] = field(default_factory=set)  #: Unix times of all that differs
     known: frozenset[int] = frozenset()  #: moments of rejected datapoints
     one_a_second: bool = False  #: whether the sink keeps one of equal datapoints in one second
-    told: Callable[[Compared, Difference], None] = lambda _, __: None  #: is told of every difference
+    told: Callable[[Compared, Difference], None] = lambda _, __: None  #: called with every difference
 
     @property
     def same(self) -> bool:
@@ -80,7 +80,7 @@ def _is_multiple(difference: Difference) -> bool:
     return are_numbers and source != 0 and sink / source >= 2 and float(sink / source).is_integer()
 
 
-#: What is told of every difference.
+#: What called with every difference.
 Told = Callable[[Compared, Difference], None]
 
 
@@ -92,7 +92,7 @@ class Piece(NamedTuple):
 
 
 def verify(delivery: Delivery, ledger: Ledger, pieces: Iterable[Piece], told: Told | None = None) -> Iterator[Compared]:
-    """How each of `pieces` compares with each sink, in the order given; `told` hears of every difference, from several threads."""
+    """How each of `pieces` compares with each sink, in the given order; several threads call `told` with every difference."""
     definition = delivery.definition
     rejected = known_rejects(ledger)
     pairs = [(label, sink, each) for each in pieces for label, sink in zip(definition.labels, definition.sinks, strict=True)]
@@ -110,7 +110,7 @@ def verify(delivery: Delivery, ledger: Ledger, pieces: Iterable[Piece], told: To
 
 
 def known_rejects(ledger: Ledger) -> dict[tuple[str, SeriesId], frozenset[int]]:
-    """Label of a sink, and a series -> the moments of the datapoints that the ledger knows to be rejected there."""
+    """Label of a sink, and a series -> the times of the datapoints that were rejected there, as the ledger knows."""
     found: dict[tuple[str, SeriesId], set[int]] = defaultdict(set)
     for each in ledger.rejected():
         found[each.sink, each.series].add(each.ts)
@@ -125,7 +125,7 @@ def _compare(stream: Stream, sink: Sink, piece: Piece, result: Compared) -> Comp
             compare(map(sink.shows, stream.read(piece.series, interval)), sink.read(target, interval), result)
     except NotComparableError as error:
         result.left_out = error.reason
-    except Exception as error:  # whatever source, transforms and sink raise
+    except Exception as error:  # source, transforms and sink may raise anything
         result.error = described(error)
     return result
 
@@ -144,7 +144,7 @@ def _aligned(left: Iterator[Batch], right: Iterator[Batch]) -> Iterator[tuple[Ba
     ours, theirs = _next(left), _next(right)
     while ours is not None and theirs is not None:
         until = min(ours.ts[-1].cast(pa.int64()).as_py(), theirs.ts[-1].cast(pa.int64()).as_py())
-        # a second may go on in the next batch of its stream
+        # a second may continue in the next batch of its stream
         ours, theirs = _whole(ours, until, left), _whole(theirs, until, right)
         (first, ours), (second, theirs) = _split(ours, until), _split(theirs, until)
         yield first, second
@@ -177,7 +177,7 @@ def _split(batch: Batch, until: int) -> tuple[Batch, Batch]:
 def _equal(left: Batch, right: Batch) -> bool:
     if left.points.equals(right.points):
         return True
-    with suppress(ValueError):  # where one of them is no histogram they are compared one by one
+    with suppress(ValueError):  # if one of them is not a histogram, they are compared one by one
         return bool(left.opened().points.equals(right.opened().points))
     return False
 
@@ -207,7 +207,7 @@ def _by_second(batch: Batch | None) -> dict[int, list[Any]]:
 
 
 def _values(batch: Batch) -> list[Any]:
-    """The values; of those that cannot be decoded the texts."""
+    """The values; the text of a value that cannot be decoded."""
     try:
         return batch.values()
     except ValueError:
@@ -226,7 +226,7 @@ def _plain(value: Any) -> Any:
 
 
 def _take_common(here: list[Any], there: list[Any]) -> int:
-    """Take out of both lists what they have in common; returns how much that is."""
+    """Remove the common items from both lists; returns how many there were."""
     alone = []
     for value in here:
         place = next((place for place, other in enumerate(there) if same_value(value, other)), None)

@@ -21,10 +21,10 @@ TS: Final = pa.timestamp("s", "UTC")
 NUMBER: Final = pa.float64()
 #: Whole numbers up to this one are exact in a float64.
 EXACT: Final = 2**53
-#: Arrow type of `val` where they are not: the value's JSON text, byte for byte as the archive sent it.
+#: Arrow type of `val` for all other values: the JSON text, byte for byte as the archive sent it.
 JSON_TEXT: Final = pa.string()
 
-#: Arrow type of an opened value, by `Series.data_type`; what is not named here stays JSON text.
+#: Arrow type of an opened value, by `Series.data_type`; other types stay JSON text.
 OPENED: Final[dict[str, pa.DataType]] = {"histogram": pa.map_(pa.string(), pa.int64())}
 
 
@@ -36,10 +36,10 @@ class DataPoint(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """A datapoint of an archive's answer that is none, and so was left out."""
+    """An invalid datapoint in an archive's answer, which was left out."""
 
     ts: int | None  #: Unix time, s; None if that is what is wrong
-    text: str  #: what stands there
+    text: str  #: the text of the datapoint
     reason: str
 
 
@@ -54,7 +54,7 @@ class Batch:
     series: Series
     points: pa.RecordBatch
     in_order: bool = field(default=False, compare=False, repr=False)  #: `ts` is known to be strictly increasing
-    faults: tuple[Fault, ...] = field(default=(), compare=False, repr=False)  #: what a source had to leave out
+    faults: tuple[Fault, ...] = field(default=(), compare=False, repr=False)  #: invalid datapoints that the source left out
     _opened: list[tuple[Batch, pa.Array | None]] = field(
         default_factory=list, compare=False, repr=False
     )  # the one result of opening it
@@ -66,7 +66,7 @@ class Batch:
 
     @classmethod
     def from_points(cls, series: Series, points: Iterable[tuple[int, Any]]) -> Batch:
-        """A batch of (ts, val) pairs; a value that is no number is written as JSON."""
+        """A batch of (ts, val) pairs; a value that is not a number is written as JSON."""
         rows = list(points)
         ts = ts_column(array("q", [row[0] for row in rows]))
         if series.holds_numbers:
@@ -134,13 +134,13 @@ class Batch:
         return [decode(text) for text in values]
 
     def to_points(self) -> Iterator[DataPoint]:
-        """The datapoints one by one: the slow way, for the few or for people."""
+        """The datapoints one by one: slow, for a few datapoints or for display."""
         return map(DataPoint, self.seconds, self.values())
 
     def opened(self) -> Batch:
         """The same with histograms as map<string, int64> instead of JSON text; other values as they are.
 
-        Raises ValueError, naming the series and the moment, if a value is not what its event type says.
+        Raises ValueError, naming the series and the moment, if a value does not fit its event type.
         """
         target = OPENED.get(self.series.data_type)
         if target is None or not self.is_json:
@@ -152,7 +152,7 @@ class Batch:
 
     @property
     def sorted_texts(self) -> pa.Array | None:
-        """The JSON texts of histograms with sorted keys and without blanks, if the batch has been opened: that is made of them, too."""
+        """The JSON texts of histograms with sorted keys and without blanks; None unless the batch has been opened."""
         return self._opened[0][1] if self._opened else None
 
 
@@ -162,7 +162,7 @@ _HISTOGRAMS = msgspec.json.Decoder(list[dict[str, int]])
 
 
 def _open_histograms(batch: Batch) -> tuple[pa.Array, pa.Array | None]:
-    """Histograms as a map; and as JSON texts with sorted keys, None if a count is written in another way than as a whole number."""
+    """Histograms as a map, and as JSON texts with sorted keys; the texts are None if a count is not written as a whole number."""
     texts = batch.val.to_pylist()
     ordered = None
     try:

@@ -1,4 +1,4 @@
-"""Digests of datapoints: whether two places hold the same, without either of them being read again.
+"""Digests of datapoints: they tell whether two places hold the same data, without reading both again.
 
 docs/digest.md has the format, and a short script of its own that computes the same.
 """
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from esmond_etl.model.batch import NUMBER, Batch
 from esmond_etl.model.interval import floor
 
-#: Goes into every digest: one of another version is another digest.
+#: Part of every digest, so digests of different versions never match.
 VERSION: Final = 1
 SIZE: Final = 16  #: bytes
 _ALL: Final = 1 << (8 * SIZE)
@@ -51,7 +51,7 @@ class Digester:
         found += self.end()
 
     def add(self, batch: Batch) -> list[Window]:
-        """Take a batch; returns the windows that have ended."""
+        """Add a batch; returns the windows that it completed."""
         ended: list[Window] = []
         moments, first = batch.moments, 0
         stamps, values = moments.cast("B"), _Values(batch)
@@ -90,7 +90,7 @@ class _Values:
         self._numbers = _bytes(_plain(val)) if is_number else None
 
     def part(self, first: int, last: int) -> bytes | memoryview:
-        """Those from one place to another."""
+        """The values from row `first` up to, not including, row `last`."""
         if self._numbers is not None:
             return self._numbers[8 * first : 8 * last]
         if self._sorted is not None:
@@ -99,7 +99,7 @@ class _Values:
 
 
 def _plain(val: pa.Array) -> pa.Array:
-    """Numbers as float64, with one zero, and with NaN for null."""
+    """Numbers as float64, with 0.0 for -0.0 and NaN for null."""
     numbers = pc.add(val.cast(NUMBER), 0.0)
     return pc.fill_null(numbers, float("nan")) if numbers.null_count else numbers
 
@@ -114,7 +114,7 @@ _encode: Final = msgspec.json.Encoder(order="sorted").encode
 
 
 def canonical(val: pa.Array) -> bytes:
-    """Values as JSON texts with sorted keys and without blanks, each followed by a comma; what is no JSON as it is."""
+    """Values as JSON texts with sorted keys and without blanks, each followed by a comma; invalid JSON is kept as it is."""
     items = val.to_pylist()
     if val.type != pa.string():
         return _joined([dict(each) if isinstance(each, list) else each for each in items])
@@ -130,7 +130,7 @@ def _joined(values: list[Any]) -> bytes:
 
 
 def total(windows: Iterable[Window]) -> Window:
-    """What several windows of one series come to: their number of datapoints, and the sum of their digests (modulo 2**128)."""
+    """The sum of several windows of one series: their number of datapoints, and the sum of their digests (modulo 2**128)."""
     count = value = 0
     start = 0
     for window in windows:
@@ -143,7 +143,7 @@ def total(windows: Iterable[Window]) -> Window:
 def root(series: Iterable[tuple[str, Window]]) -> str:
     """One digest of many series, as hexadecimal text; each comes with a line that says what it measures, whatever its key is.
 
-    A series without datapoints counts as one that is not there.
+    A series without datapoints is ignored.
     """
     lines = sorted(f"{name}\t{whole.number}\t{whole.digest.hex()}\n" for name, whole in series if whole.number)
     return sha256("".join(lines).encode()).digest()[:SIZE].hex()

@@ -1,4 +1,4 @@
-"""What can go wrong, one class for each thing that a caller would do about it.
+"""Every error, one class for each reaction of the caller.
 
 EsmondEtlError
 ├── ConfigError        a pipeline file or a command line is wrong: correct it
@@ -17,7 +17,7 @@ from esmond_etl.model.text import printable
 
 
 class EsmondEtlError(Exception):
-    """Whatever esmond-etl itself reports: its text is one sentence for people."""
+    """Base class of the errors of esmond-etl; the text is one sentence for people."""
 
 
 class ConfigError(EsmondEtlError):
@@ -37,11 +37,11 @@ class SourceError(EsmondEtlError):
 
 
 class SinkError(EsmondEtlError):
-    """A sink could not take what it was given."""
+    """A sink could not store the datapoints that it was given."""
 
 
 class NotComparableError(SinkError):
-    """A target takes a series and cannot say what it holds of it: `verify` leaves the series out, and says why."""
+    """A target accepts a series but cannot read it back: `verify` skips the series, and says why."""
 
     def __init__(self, series: object, reason: str) -> None:
         super().__init__(f"{series}: {reason}")
@@ -53,7 +53,7 @@ class StoppedError(EsmondEtlError):
 
 
 class ArchiveError(EsmondEtlError):
-    """An archive did not answer as it should; `url` is what was asked for."""
+    """An archive answered wrongly or not at all; `url` is the URL of the request."""
 
     def __init__(self, message: str, url: str) -> None:
         super().__init__(printable(message, one_line=True))  # it may quote what the archive said
@@ -64,13 +64,13 @@ class ArchiveError(EsmondEtlError):
 
 
 class RequestError(ArchiveError):
-    """The archive could not be reached, or the connection broke, also after trying again."""
+    """The archive could not be reached, or the connection broke, and retries did not help."""
 
     def __init__(self, message: str, url: str, timed_out: bool = False) -> None:
         super().__init__(message, url)
-        self.reached = True  #: the archive may have taken the request
-        self.final = False  #: trying again is of no use: TLS, or the URL, is wrong
-        self.timed_out = timed_out  #: the archive took the request but did not answer in time: it may still be at work on it
+        self.reached = True  #: the archive may have received the request
+        self.final = False  #: a retry cannot help: TLS, or the URL, is wrong
+        self.timed_out = timed_out  #: the archive received the request but did not answer in time: it may still be working on it
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.args[0], self.url, self.timed_out)
@@ -82,7 +82,7 @@ class StatusError(ArchiveError):
     def __init__(self, message: str, url: str, status: int, detail: str = "") -> None:
         super().__init__(message, url)
         self.status = status  #: of HTTP
-        self.detail = detail  #: what the archive itself gave as the reason, or ""
+        self.detail = detail  #: the reason in the archive's answer, or ""
         self.retry_after = 0.0  #: s that the archive asked to wait
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -90,11 +90,11 @@ class StatusError(ArchiveError):
 
 
 class ContentError(ArchiveError):
-    """The archive's answer is not what was asked for."""
+    """The archive's answer does not have the expected content."""
 
 
 def described(error: BaseException) -> str:
-    """What to tell a person about `error`: the sentence of one of ours; of any other, its type and its text."""
+    """The text of `error` for a person: of our own errors the sentence, of any other the type and the text."""
     if isinstance(error, EsmondEtlError) and str(error):
         return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

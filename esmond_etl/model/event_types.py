@@ -3,7 +3,7 @@
 from difflib import get_close_matches
 from typing import Final, Literal, NamedTuple
 
-#: How similar an unknown event type must be to a known one to count as a typing mistake.
+#: How similar an unknown event type must be to a known one to count as a spelling mistake.
 SLIP: Final = 0.8
 
 DataType = Literal["integer", "float", "percentage", "histogram", "subinterval", "json"]
@@ -23,7 +23,7 @@ SUMMARIES: Final[dict[DataType, tuple[str, ...]]] = {
 
 
 class EventType(NamedTuple):
-    """What is known of one event type."""
+    """The properties of one event type."""
 
     name: str
     data_type: DataType  #: how the archive keeps a value
@@ -115,12 +115,12 @@ EVENT_TYPES: Final[dict[str, EventType]] = {
 
 
 def event_type(name: str) -> EventType:
-    """What is known of `name`; one that is not known is carried as JSON."""
+    """The properties of the event type `name`; the values of an unknown one are JSON."""
     return EVENT_TYPES.get(name) or EventType(name, "json")
 
 
 def meant_event_type(name: str) -> str | None:
-    """The known event type that a misspelt name is closest to; None if the name is known, or close to none."""
+    """The known event type that is most similar to a misspelt name; None if the name is known, or similar to none."""
     if name in EVENT_TYPES:
         return None
     close = get_close_matches(name, EVENT_TYPES, 1, SLIP)

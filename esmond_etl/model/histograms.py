@@ -36,7 +36,7 @@ STATISTICS: Final = (
 
 _PERCENT: Final = {"percentile-25": 25, "median": 50, "percentile-75": 75, "percentile-95": 95}
 
-#: A histogram as a list, which Arrow has more functions for than for a map.
+#: A histogram as a list: Arrow has more functions for lists than for maps.
 _ENTRIES: Final = pa.list_(pa.struct([pa.field("key", pa.string(), nullable=False), pa.field("value", pa.int64())]))
 
 #: The default of `sample-bucket-width`, s: with it, buckets of one-way delay are milliseconds.
@@ -62,7 +62,7 @@ def bucket_width(series: Series) -> float:
 def statistics(histograms: pa.Array, names: Iterable[str] = STATISTICS, width: float = 1.0) -> dict[str, pa.Array]:
     """The statistics `names` of `histograms` (map<string, int64>), a column each, in the unit of `width`.
 
-    All are float64 but `mode`, a list<double>, ascending. They are null for a histogram that counts nothing, or that has a bucket
+    All are float64, except `mode`, an ascending list<double>. They are null for a histogram that counts nothing, or that has a bucket
     whose name is no number.
     """
     samples = _Samples(histograms, width)
@@ -88,7 +88,7 @@ class _Samples:
         self.row = pc.index_in(row, self._kept).cast(pa.int64())
 
     def expanded(self, column: pa.Array) -> pa.Array:
-        """A value for each histogram there was at first, null for those without statistics."""
+        """A value for each of the original histograms, null for those without statistics."""
         if len(self._kept) == self._all:
             return column
         everyone = array("q", range(self._all))
@@ -161,7 +161,7 @@ class _Samples:
         return self.bucket.filter(pc.and_(pc.less(self.before, rank), pc.less_equal(rank, pc.add(self.before, self.count))))
 
     def _grouped(self, column: pa.Array, how: str) -> pa.Array:
-        # one thread: what is summed up is so in its order
+        # one thread, so that the order of the additions, and so the result, is always the same
         table = pa.table({"row": self.row, "each": column}).group_by("row", use_threads=False).aggregate([("each", how)])
         return table.sort_by("row")[f"each_{how}"].combine_chunks()
 
@@ -174,7 +174,7 @@ def entries(histograms: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
 
 
 def _buckets(names: pa.Array) -> pa.Array:
-    """What the names of buckets say as numbers, NaN where they are words."""
+    """The names of buckets as numbers; NaN for a name that is not a number."""
     different = names.dictionary_encode()
     return number_column(array("d", map(_number, different.dictionary.to_pylist()))).take(different.indices)
 
@@ -196,5 +196,5 @@ def _in_order(row: pa.Array, bucket: pa.Array, count: pa.Array) -> tuple[pa.Arra
 
 
 def _changes(row: pa.Array) -> pa.Array:
-    """Where a row is another than the one before it."""
+    """A mask that is true where a row differs from the one before it."""
     return pc.not_equal(row, pa.concat_arrays([pc.subtract(row[:1], 1), row[:-1]]))

@@ -1,4 +1,4 @@
-"""Time: half-open intervals of Unix seconds, sets of them, durations ("1d"), and the text of moments."""
+"""Time: half-open intervals of Unix seconds, sets of intervals, durations ("1d"), and times as text."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -19,7 +19,7 @@ _BEYOND: Final = 30  # digits
 
 
 class Interval(NamedTuple):
-    """The whole seconds from `start` up to but without `end` (Unix time)."""
+    """The whole seconds from `start` (included) to `end` (not included), in Unix time."""
 
     start: int
     end: int
@@ -30,16 +30,16 @@ class Interval(NamedTuple):
         return self.end - self.start
 
     def overlaps(self, other: "Interval") -> bool:
-        """Whether the two have a second in common."""
+        """Whether the two overlap."""
         return self.start < other.end and other.start < self.end
 
     def intersection(self, other: "Interval") -> "Interval":
-        """What both cover; empty (end == start) where they have nothing in common."""
+        """The overlap of the two; empty (end == start) if they do not overlap."""
         start = max(self.start, other.start)
         return Interval(start, max(start, min(self.end, other.end)))
 
     def pieces(self, size: int) -> Iterator["Interval"]:
-        """Itself, cut wherever the Unix time is a multiple of `size` seconds."""
+        """The interval, cut at every multiple of `size` seconds of Unix time."""
         start = self.start
         while start < self.end:
             end = min(self.end, floor(start, size) + size)
@@ -67,11 +67,11 @@ class IntervalSet(tuple[Interval, ...]):
         return cls(merged)
 
     def union(self, other: Iterable[tuple[int, int]]) -> "IntervalSet":
-        """What either covers."""
+        """The union of the two."""
         return IntervalSet.of([*self, *other])
 
     def minus(self, other: "IntervalSet") -> "IntervalSet":
-        """What `self` covers and `other` does not."""
+        """The time in `self` that is not in `other`."""
         left: list[Interval] = []
         cuts = iter(other)
         cut = next(cuts, None)
@@ -90,12 +90,12 @@ class IntervalSet(tuple[Interval, ...]):
         return IntervalSet(left)
 
     def within(self, bounds: Interval) -> "IntervalSet":
-        """What lies inside `bounds`."""
+        """The part that lies inside `bounds`."""
         return IntervalSet.of(interval.intersection(bounds) for interval in self if interval.overlaps(bounds))
 
     @property
     def seconds(self) -> int:
-        """How much time it covers in all, s."""
+        """The total time that it covers, s."""
         return sum(interval.seconds for interval in self)
 
 
@@ -123,12 +123,12 @@ def parse_duration(text: str) -> int:
 
 
 def _whole(digits: str) -> int:
-    """The number; of one that is beyond all calendars, its beginning, which is so too."""
+    """The number; of one with too many digits, only the first ones, which are already out of range."""
     return int(digits.lstrip("0")[:_BEYOND] or 0)
 
 
 def format_duration(seconds: int) -> str:
-    """The shortest text that `parse_duration` reads as `seconds`."""
+    """The shortest text for which `parse_duration` returns `seconds`."""
     for unit, size in reversed(UNITS.items()):
         if unit != "w" and seconds and seconds % size == 0:
             return f"{seconds // size}{unit}"
@@ -138,7 +138,7 @@ def format_duration(seconds: int) -> str:
 def parse_moment(value: object, now: int) -> int:
     """Unix time of a TOML date or time, an ISO 8601 text, Unix seconds, "now", or an age such as "30d".
 
-    It is UTC where nothing else is said. Raises ValueError if it is none of them.
+    A time without a zone is UTC. Raises ValueError if it is none of them.
     """
     if isinstance(value, datetime):
         return int((value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp())
@@ -167,6 +167,6 @@ def _parse_moment_text(text: str, now: int) -> int:
 
 
 def moment(ts: int) -> str:
-    """Unix time as people write it, in UTC: 2014-03-01T12:00:00Z, or 2014-03-01 for midnight."""
+    """Unix time as text, in UTC: 2014-03-01T12:00:00Z, or 2014-03-01 for midnight."""
     text = datetime.fromtimestamp(ts, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return text.removesuffix("T00:00:00Z")

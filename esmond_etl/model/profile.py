@@ -1,7 +1,7 @@
 """Where the CPU time of a run goes: seconds by part, measured only after `start`.
 
-Parts may lie within each other, as a source does that a transform pulls from: time counts for the innermost one, but for all of a
-`whole` one where there is such a one around it.
+Parts may be nested, for example a source inside the transform that reads from it: time counts for the innermost part, or for the
+enclosing `whole` part if there is one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def is_on() -> bool:
 
 
 def snapshot() -> dict[str, float]:
-    """The CPU seconds that this process has spent in each part so far; what lies in none is under "other"."""
+    """The CPU seconds that this process has spent in each part so far; time outside all parts is "other"."""
     if _seconds is None:
         return {}
     with _lock:
@@ -39,7 +39,7 @@ def snapshot() -> dict[str, float]:
 
 
 class part:  # noqa: N801  # used like a function, in a `with`
-    """What is done within it counts for `name`."""
+    """Count the time inside the `with` block for `name`."""
 
     __slots__ = ("_name", "_outer", "_since", "_whole")
 
@@ -73,7 +73,7 @@ class part:  # noqa: N801  # used like a function, in a `with`
 
 
 def through(name: str, items: Iterable[T], whole: bool = False) -> Iterator[T]:
-    """The same items; getting each of them counts for `name`."""
+    """The same items; the time to get each of them counts for `name`."""
     if not is_on():
         yield from items
         return

@@ -1,4 +1,4 @@
-"""What is measured: metadata, and the series of datapoints that stand under it."""
+"""Metadata, and the series of datapoints that belong to them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 from esmond_etl.model.event_types import URL_WORDS, event_type, holds_numbers
 
-#: The fields of a subject; every other field of metadata is a free-form parameter.
+#: The fixed fields of metadata; every other field is a free-form parameter.
 SUBJECT_FIELDS = ("source", "destination", "measurement-agent", "tool-name", "input-source", "input-destination")
 
-#: The columns of a table that say of each datapoint what it is of.
+#: The columns of a table that describe the series of each datapoint.
 SUBJECT_COLUMNS = ("metadata_key", *(name.replace("-", "_") for name in SUBJECT_FIELDS), "parameters")
 
-#: What an archive adds to metadata by itself: not part of the measurement, never posted.
+#: Fields that the archive adds itself: they are not part of the measurement, and never posted.
 MADE_UP = frozenset(
     {
         "url",
@@ -49,7 +49,7 @@ BASE = Summary()
 
 
 class SeriesId(NamedTuple):
-    """What tells one series of an archive from all others."""
+    """The identity of a series within its archive."""
 
     metadata_key: str
     event_type: str
@@ -60,7 +60,7 @@ class SeriesId(NamedTuple):
 
 
 class Served(NamedTuple):
-    """One series as a listing offers it."""
+    """One series in an archive's list."""
 
     uri: str  #: where its datapoints are, as the archive gave it
     updated: int | None = None  #: `time-updated`: Unix time of the last write; None where nothing was ever written
@@ -68,7 +68,7 @@ class Served(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Metadata:
-    """What was measured, from where to where, with what: one entry of an archive's list."""
+    """One entry of an archive's list: the source, the destination, the tool and the parameters of a measurement."""
 
     key: str
     subject_type: str = "point-to-point"
@@ -84,7 +84,7 @@ class Metadata:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Metadata":
-        """The metadata of one entry of an archive's list; raises KeyError, TypeError or ValueError where it is none."""
+        """The metadata of one entry of an archive's list; raises KeyError, TypeError or ValueError if the entry is not valid."""
         _check_texts(entry)
         subject = {name.replace("-", "_"): entry.get(name) for name in SUBJECT_FIELDS}
         known = MADE_UP.union(SUBJECT_FIELDS, ("subject-type", "event-types"))
@@ -98,7 +98,7 @@ class Metadata:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """What an archive's post interface takes: all but what archives make up."""
+        """The metadata as an archive's post interface expects them: without the fields that archives add."""
         subject = {name: getattr(self, name.replace("-", "_")) for name in SUBJECT_FIELDS}
         return {
             "subject-type": self.subject_type,
@@ -114,7 +114,7 @@ class Metadata:
         }
 
     def series(self) -> Iterator["Series"]:
-        """Every series that stands under this metadata."""
+        """Every series of this metadata."""
         for name, summaries in self.event_types.items():
             for summary in summaries:
                 yield Series(self, name, summary)
@@ -124,7 +124,7 @@ class Metadata:
 
 
 def _check_texts(entry: Mapping[str, Any]) -> None:
-    """Raises TypeError if something in a listed entry that must be a text is none."""
+    """Raises TypeError if a field of a listed entry must be text and is not."""
     if not (isinstance(entry["metadata-key"], str) and entry["metadata-key"]):
         raise TypeError(f"its metadata-key is {entry['metadata-key']!r:.60}, not a text")
     for name in (*SUBJECT_FIELDS, "uri", "subject-type"):
@@ -151,7 +151,7 @@ def _served(entry: Mapping[str, Any], name: str) -> Served:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Series:
-    """The datapoints of one event type, or of one summary of it, under one metadata: what one URL of an archive serves."""
+    """One event type, or one summary of it, of one metadata: the datapoints that one URL of an archive serves."""
 
     metadata: Metadata
     event_type: str
@@ -159,17 +159,17 @@ class Series:
 
     @property
     def id(self) -> SeriesId:
-        """What tells it from all others of its archive."""
+        """The identity of the series within its archive."""
         return SeriesId(self.metadata.key, self.event_type, str(self.summary))
 
     @property
     def served(self) -> Served:
-        """Where the archive has it; raises KeyError for a series that no listing offered."""
+        """The URI of its datapoints in the archive; raises KeyError for a series that did not come from a list."""
         return self.metadata.event_types[self.event_type][self.summary]
 
     @property
     def holds_numbers(self) -> bool:
-        """Whether its values are numbers; all others travel as JSON text."""
+        """Whether its values are numbers; all other values are kept as JSON text."""
         return holds_numbers(self.event_type, self.summary.type)
 
     @property
@@ -183,7 +183,7 @@ class Series:
         return self.data_type == "integer" and self.summary.type != "average"
 
     def replace(self, **changes: Any) -> "Series":
-        """The same series but for `changes` of its own fields."""
+        """The same series with some fields changed."""
         return replace(self, **changes)
 
     def __eq__(self, other: object) -> bool:

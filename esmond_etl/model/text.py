@@ -1,11 +1,11 @@
-"""Texts of others on their way to a person: an archive's words must not command the terminal that shows them."""
+"""Text from outside, made safe to show: an archive's text must not control the terminal."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-#: Control characters, and those that change the direction of what follows.
+#: Control characters, and characters that change the direction of the text after them.
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 

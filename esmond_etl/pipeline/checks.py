@@ -1,4 +1,4 @@
-"""What can be wrong with a pipeline although each of its options is right by itself; nothing is connected to."""
+"""Mistakes in a pipeline whose options are each right by themselves; found without any connection."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from esmond_etl.plugin.source import Source
 from esmond_etl.plugin.stage import Stage
 from esmond_etl.plugin.transform import Transform
 
-#: What to do about two stages that are at one place, by their kinds.
+#: What to do about two stages at one place, by their kinds.
 _ELSEWHERE: Final = {
     ("sink", "sink"): "give each sink a place of its own",
     ("source", "source"): "name each archive once",
@@ -40,7 +40,7 @@ _LOOPBACK: Final = "localhost"
 _PORTS: Final = {"http": 80, "https": 443}
 _DAY: Final = 86400
 
-#: What an archive may be called.
+#: The valid names of archives.
 ARCHIVE_NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 #: Options that are files or folders although they are plain text.
@@ -49,16 +49,16 @@ _PATHS: Final = frozenset({"path", "file", "folder", "directory"})
 
 @dataclass(frozen=True)
 class Draft:
-    """What could be made of a pipeline file; None stands for what could not be made at all."""
+    """The stages that could be made from a pipeline file; None for a stage that could not be made."""
 
     settings: Settings | None
     sources: tuple[tuple[Path, Source], ...]  #: each with its place in the file
     transforms: tuple[Transform | None, ...]
     sinks: tuple[Sink | None, ...]
-    wrong: frozenset[Path] = frozenset()  #: options that are wrong in themselves: the stages have their defaults instead
+    wrong: frozenset[Path] = frozenset()  #: wrong options: the stages have the defaults instead
 
     def right(self, *path: str | int) -> bool:
-        """Whether nothing at `path`, or below it, is wrong in itself."""
+        """Whether the option at `path`, and all below it, are right by themselves."""
         return not any(each[: len(path)] == path for each in self.wrong)
 
     def stages(self) -> Iterator[tuple[Path, Stage]]:
@@ -69,14 +69,14 @@ class Draft:
 
 
 def mistakes(draft: Draft) -> Iterator[Mistake]:
-    """What is wrong in `draft` between its parts, and with the event types and summaries that it names."""
+    """The mistakes in `draft` between its parts, and in the event types and summaries that it names."""
     if draft.settings is not None and draft.right("from") and draft.right("to"):
         yield from _times(draft.settings)
     if draft.settings is not None and draft.right("window"):
         yield from _periods(draft.settings.window, draft.transforms)
     for path, stage in draft.stages():
         yield from _event_types(path, _named_event_types(stage))
-    said: set[Mistake] = set()  # what a transform or a sink cannot do is the same for several sources
+    said: set[Mistake] = set()  # a transform's or a sink's limits are the same for several sources
     for path, source in draft.sources:
         if draft.right(*path, "event_types") and draft.right(*path, "summaries"):
             yield from _impossible_summaries(path, source)
@@ -88,7 +88,7 @@ def mistakes(draft: Draft) -> Iterator[Mistake]:
 
 
 def archive(path: Path, name: object, others: Collection[object], is_needed: bool) -> Iterator[Mistake]:
-    """What is wrong with the name of a source's archive; `others` are the names before it."""
+    """The mistakes in the name of a source's archive; `others` are the names before it."""
     if name is None:
         if is_needed:
             yield Mistake((*path, "archive"), "is missing", "several sources are told apart by the names of their archives")
@@ -137,7 +137,7 @@ def _named_event_types(stage: Stage) -> Collection[str] | None:
 
 def _event_types(path: Path, names: Collection[str] | None) -> Iterator[Mistake]:
     if names is not None and not names:
-        yield Mistake((*path, "event_types"), "is empty: that is no event type at all", "name some, or leave it out for all")
+        yield Mistake((*path, "event_types"), "is empty, so it selects no event type", "name some, or leave the option out for all")
     for index, name in enumerate(names or ()):
         mistake = unknown_event_type((*path, "event_types", index), name)
         if mistake:
@@ -145,7 +145,7 @@ def _event_types(path: Path, names: Collection[str] | None) -> Iterator[Mistake]
 
 
 def wrong_values(path: Path, case: Case) -> Iterator[Mistake]:
-    """The datapoints that go into a test and that no series of its event type can have."""
+    """Datapoints of a test that no series of its event type can have."""
     series = case.series()
     for index, (_, value) in enumerate(case.points):
         if series.holds_numbers and not _is_number(value):
@@ -209,7 +209,7 @@ def _refusals(source: Source, draft: Draft) -> Iterator[Mistake]:
     chain = Chain(tuple(each for each in draft.transforms if each is not None))
     try:
         ends = [target for series in _candidates(source) if (target := chain.becomes(series))]
-    except Exception as error:  # a transform that knows only once it is open
+    except Exception as error:  # some transforms know only once they are open
         yield Mistake(("transform",), f"cannot say offline which series come out: {error}", warning=True)
         return
     for index, sink in enumerate(draft.sinks):
@@ -219,10 +219,10 @@ def _refusals(source: Source, draft: Draft) -> Iterator[Mistake]:
 
 
 def _refused(path: Path, sink: Sink, ends: Iterable[Series], named: bool) -> Iterator[Mistake]:
-    """What a sink would never take: an error where the file asks for it, a warning where the source may happen to have it."""
+    """Series that a sink never accepts: an error if the file asks for them, a warning if the source may have them."""
     try:
         answers = {series: sink.refusal(series) for series in ends}
-    except Exception as error:  # a sink that knows only once it is open
+    except Exception as error:  # some sinks know only once they are open
         yield Mistake(path, f"cannot say offline which series it takes: {error}", warning=True)
         return
     taken = {series.summary for series, reason in answers.items() if not reason}
@@ -233,9 +233,9 @@ def _refused(path: Path, sink: Sink, ends: Iterable[Series], named: bool) -> Ite
     for (reason, whole), all_series in refused.items():
         names = dict.fromkeys(str(series.summary) if whole else series.event_type for series in all_series)
         hint = (
-            "leave out of the source's summaries what it does not take" if whole else "leave them out of the source's event_types"
+            "leave out of the source's summaries what it does not accept" if whole else "leave them out of the source's event_types"
         )
-        yield Mistake(path, f"will not take {', '.join(names)}: {reason}", hint, not (named or whole))
+        yield Mistake(path, f"does not accept {', '.join(names)}: {reason}", hint, not (named or whole))
 
 
 def _unworkable(source: Source, draft: Draft) -> Iterator[Mistake]:
@@ -248,7 +248,7 @@ def _unworkable(source: Source, draft: Draft) -> Iterator[Mistake]:
 
 
 def _stumbling(series: Series, draft: Draft, named: bool) -> Iterator[Mistake]:
-    """What the first transform that raises says of a batch of `series` without datapoints, if the file asks it to work on that."""
+    """The error of the first transform that raises for an empty batch of `series`, if the file asks it to work on that."""
     batch = Batch.from_points(series, [])
     for index, transform in enumerate(draft.transforms):
         if transform is None or not draft.right("transform", index):
@@ -260,7 +260,7 @@ def _stumbling(series: Series, draft: Draft, named: bool) -> Iterator[Mistake]:
         except ConfigError as error:
             yield from _asked(("transform", index), transform.event_types or [], batch.series, str(error), named)
             return
-        except Exception:  # a transform that knows only once it is open
+        except Exception:  # some transforms know only once they are open
             return
         if found is None:
             return
@@ -277,7 +277,7 @@ def _asked(path: Path, names: list[str], series: Series, error: str, named: bool
 
 
 def _tried(transform: Transform, batch: Batch) -> Batch | None:
-    """What `transform` makes of a batch without datapoints, for the type of its values; None if nothing, or nobody knows offline."""
+    """The result of `transform` for an empty batch, for the type of its values; None if there is none, or it is not known offline."""
     if not transform.concerns(batch.series):
         return batch
     series = transform.becomes(batch.series)
@@ -309,19 +309,19 @@ def _shared_places(draft: Draft) -> Iterator[Mistake]:
 
 
 def _said(stage: Stage) -> str:
-    """A place as it was written, but for what a URL may hold beside it."""
+    """A place as it was written, without the other parts of a URL."""
     options = [(getattr(stage, name), found) for name, found in location(stage).items()]
     return ", ".join(_shown(found if "://" in str(value) else value) for value, found in options if value not in (None, "", []))
 
 
 def _shown(value: object) -> str:
-    """A path below the current folder without that."""
+    """A path relative to the current folder, if it lies in it."""
     text = str(value)
     return os.path.relpath(text) if text.startswith(str(pathlib.Path.cwd())) else text
 
 
 def location(stage: Stage) -> dict[str, Any]:
-    """The options that say where a stage's data are, written the one way that all ways to write a place have in common."""
+    """The options that say where a stage's data are, in a normal form: different ways to write one place are equal."""
     options: Mapping[str, Any] = {name: getattr(stage, name) for name in stage.place}
     place = {name: _place(name, value) for name, value in options.items()}
     if "script_alias" in place and isinstance(options.get("url"), str):
@@ -345,7 +345,7 @@ def _url(text: str) -> str:
     try:
         parts = urlsplit(text)
         port = parts.port if parts.port != _PORTS.get(parts.scheme) else None
-    except ValueError:  # no port, or no address: what connects will say so
+    except ValueError:  # no port, or no address: the connection will report that
         return text
     host = _LOOPBACK if parts.hostname in _LOOPBACKS else parts.hostname or ""
     host = f"[{host}]" if ":" in host else host

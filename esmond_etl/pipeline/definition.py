@@ -1,4 +1,4 @@
-"""What a pipeline is made of: plain data until its stages are opened."""
+"""The definition of a pipeline: plain data until its stages are opened."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Shard(NamedTuple):
 
     @property
     def suffix(self) -> str:
-        """What tells its ledger from the others."""
+        """The suffix of its ledger's name."""
         return f".shard-{self.number}-of-{self.of}"
 
     def has(self, metadata_key: str) -> bool:
@@ -47,20 +47,20 @@ def part_of(text: str, parts: int) -> int:
 
 @dataclass(frozen=True)
 class Definition:
-    """What a pipeline file says, or a program that builds a pipeline from Python objects."""
+    """The content of a pipeline file, or of a pipeline that a program builds from Python objects."""
 
     file: str
     settings: Settings
     source: Source
     transforms: tuple[Transform, ...]
     sinks: tuple[Sink, ...]
-    labels: tuple[str, ...]  #: what people call its sinks: "sink[0] (parquet)"
-    tests: tuple[Case, ...] = ()  #: what its `[[test]]` tables say
+    labels: tuple[str, ...]  #: labels of its sinks for people: "sink[0] (parquet)"
+    tests: tuple[Case, ...] = ()  #: its `[[test]]` tables
     shard: Shard | None = None  #: the part of the series that it is limited to; None: all of them
 
     @property
     def name(self) -> str:
-        """What its ledger is called."""
+        """The name of its ledger."""
         return self.settings.name or Path(self.file).stem
 
     @property
@@ -123,7 +123,7 @@ class Definition:
 
     @property
     def delivery(self) -> str:
-        """A digest of what is delivered where: what one delivery has done does not count for another."""
+        """A digest of everything that decides on the delivered data and their places: when it changes, earlier deliveries do not count."""
         parts = [f"{self.settings.window}"]
         parts += [
             f"{type(stage).__qualname__} {stage.model_dump_json()} {stage.fingerprint()}".rstrip() for stage in self.transforms

@@ -62,9 +62,8 @@ def inspect(path: str | Path, registry: Registry | None = None) -> tuple[Definit
 
 
 def define(data: Mapping[str, Any]) -> Definition:
-    """The pipeline that `data` describes as a pipeline file would; a stage may be an object instead of a table.
-
-    Raises ConfigError with every mistake, a line each.
+    """The pipeline of `data`, which has the structure of a pipeline file; a stage may be an object instead of a table. Raises
+    ConfigError with every mistake, a line each.
     """
     reader = _Reader(Texts(f"<{data.get('name')}>"), None)
     definition = reader._pipeline(dict(data))
@@ -75,15 +74,15 @@ def define(data: Mapping[str, Any]) -> Definition:
 
 
 class _Reader:
-    """Reads one file and collects what is wrong with it."""
+    """Reads one file and collects its mistakes."""
 
     def __init__(self, texts: Texts, registry: Registry | None) -> None:
         self.texts, self.registry = texts, registry
         self.mistakes: list[Mistake] = []
-        self.made: dict[toml_positions.Path, Any] = {}  #: what could be made of each table, be it of a part of its options
-        self.substituted: set[toml_positions.Path] = set()  #: values that the environment has a part in
-        self.values: set[str] = set()  #: what the environment has: never to be printed
-        self.unset: set[toml_positions.Path] = set()  #: those of them for which it has nothing
+        self.made: dict[toml_positions.Path, Any] = {}  #: the stage made from each table, if need be from only some of its options
+        self.substituted: set[toml_positions.Path] = set()  #: values that come from the environment, in whole or in part
+        self.values: set[str] = set()  #: values of environment variables: never to be printed
+        self.unset: set[toml_positions.Path] = set()  #: those whose variable is missing
 
     def read(self) -> tuple[Definition | None, list[Problem]]:
         try:
@@ -94,11 +93,11 @@ class _Reader:
             return None, [Problem(self.texts.file, (1, 1), "", "is nested too deeply to be read")]
 
     def mistake(self, path: toml_positions.Path, what: str, hint: str = "", warning: bool = False) -> None:
-        if not path or not any(_nested(path, unset) for unset in self.unset):  # else the missing variable is the mistake
+        if not path or not any(_nested(path, unset) for unset in self.unset):  # otherwise the missing variable is the mistake
             self.mistakes.append(Mistake(path, self._masked(what), self._masked(hint), warning))
 
     def _masked(self, text: str) -> str:
-        """The text without what the environment has: it may be a secret, whichever option it stands in."""
+        """The text with all values from the environment masked: any of them may be a secret, whichever option it is in."""
         for value in sorted(filter(None, self.values), key=len, reverse=True):
             text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "***", text)
         return text
@@ -141,7 +140,7 @@ class _Reader:
         return made[0] if names == [None] else Archives(parts=dict(zip(names, made, strict=True)))
 
     def _draft(self, sources: int, transforms: int, sinks: int) -> check.Draft:
-        """Of each stage as much as could be made of it, so that one mistake does not hide another."""
+        """Each stage, made from its valid options, so that one mistake does not hide another."""
         wrong = frozenset(mistake.path for mistake in self.mistakes if not mistake.warning) | self.unset
         return check.Draft(
             self.made.get(()),
@@ -186,11 +185,11 @@ class _Reader:
         return value
 
     def _stage(self, kind: Kind, given: Any, path: toml_positions.Path) -> Any:
-        if isinstance(given, Stage):  # of a program
+        if isinstance(given, Stage):  # from a program
             self.made[path] = given
             return given
         if not isinstance(given, Mapping):
-            self.mistake(path, "is no table of options")
+            self.mistake(path, "is not a table of options")
             return None
         name = given.get("type")
         rest = {key: value for key, value in given.items() if key != "type"}
@@ -222,7 +221,7 @@ class _Reader:
 
     def _case(self, given: Any, path: toml_positions.Path) -> Any:
         if not isinstance(given, dict):
-            self.mistake(path, "is no table of options")
+            self.mistake(path, "is not a table of options")
             return None
         case = self._validated(Case, given, path)
         name = given.get("event_type")
@@ -243,14 +242,14 @@ class _Reader:
         except ValidationError as error:
             self._explain(model, error, data, path)
             wrong = {mistake.path[len(path)] for mistake in self.mistakes[before:] if len(mistake.path) > len(path)}
-            with suppress(Exception):  # what is left of it is only looked at for further mistakes
+            with suppress(Exception):  # the remaining options are only searched for further mistakes
                 self.made[path] = _lenient(model).model_validate({name: each for name, each in data.items() if name not in wrong})
-        except Exception as error:  # whatever a stranger's validator raises
+        except Exception as error:  # a plugin's validator may raise anything
             self.mistake(path, f"{model.__name__} cannot be made of these options: {type(error).__name__}: {error}")
         return self.made.get(path) if all(each.warning for each in self.mistakes[before:]) else None
 
     def _of_right_type(self, model: type[BaseModel], name: str, value: Any, path: toml_positions.Path) -> None:
-        """What pydantic would let pass: a quoted number, a number for true; and secrets that stand in the file."""
+        """Mistakes that pydantic accepts: a quoted number, a number for true; and secrets in the file."""
         types, is_secret, duration = _facts(model).get(name, _ANYTHING)
         if path in self.substituted:
             if is_secret and value == "" and path not in self.unset:
@@ -286,7 +285,7 @@ class _Reader:
 
 
 def _type(given: Any) -> str:
-    """What a stage is called: its `type` in a file, its class in a program."""
+    """The name of a stage: its `type` in a file, its class in a program."""
     return str(given["type"]) if isinstance(given, Mapping) else type(given).__name__
 
 
@@ -298,7 +297,7 @@ def _nested(one: toml_positions.Path, other: toml_positions.Path) -> bool:
 
 @cache
 def _lenient(model: type[BaseModel]) -> type[BaseModel]:
-    """The model with None for an option that is missing, and without rules on several options."""
+    """The model with None for a missing option, and without rules on several options."""
     rules = model.__pydantic_decorators__.model_validators
     kept: dict[str, Any] = {name: _as_it_is for name, rule in rules.items() if rule.info.mode == "after"}
     base = type(model.__name__, (model,), {"__module__": model.__module__, **kept})
@@ -321,9 +320,9 @@ def _purpose(model: type[BaseModel], name: object) -> str:
 
 
 class _Facts(NamedTuple):
-    """What is known of an option beside what pydantic checks."""
+    """The rules for an option besides those that pydantic checks."""
 
-    types: frozenset[str]  #: of JSON; none where all may be
+    types: frozenset[str]  #: JSON types; empty: all types
     secret: bool
     duration: bool
 
@@ -333,10 +332,10 @@ _ANYTHING: Final = _Facts(frozenset(), False, False)
 
 @cache
 def _facts(model: type[BaseModel]) -> dict[str, _Facts]:
-    """What the schema of each option tells."""
+    """The rules in the schema of each option."""
     try:
         schema = options(model)
-    except Exception:  # a stranger's option that no schema can describe: anything may be right
+    except Exception:  # an option of a plugin that no schema can describe: anything may be right
         return {}
     known = schema.get("$defs", {})
     return {
@@ -355,5 +354,5 @@ def _types(schema: Mapping[str, Any], known: Mapping[str, Any]) -> frozenset[str
 
 
 def _says(schema: Mapping[str, Any], key: str, value: Any) -> bool:
-    """Whether a schema, or one of the branches that it leaves open, has `value` under `key`."""
+    """Whether a schema, or one of its branches, has `value` under `key`."""
     return schema.get(key) == value or any(_says(each, key, value) for each in schema.get("anyOf", ()))

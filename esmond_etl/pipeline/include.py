@@ -1,4 +1,4 @@
-"""The text of a pipeline file and of the files that it includes, and where each key stands."""
+"""The text of a pipeline file and of the files that it includes, and the position of each key."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, Final
 from esmond_etl.pipeline import positions as toml
 from esmond_etl.pipeline.problems import Mistake, Problem, json_types, nouns, where
 
-#: What an included file must not say: it belongs to one pipeline alone.
+#: Keys that an included file must not have: each belongs to one pipeline.
 _OWN: Final = ("name", "include")
 
 
 class Texts:
-    """Reads a pipeline file with what it includes: tables are merged, and what a later file says wins, the pipeline file last."""
+    """Reads a pipeline file and its included files, and merges their tables: later files override earlier ones, the pipeline file all."""
 
     def __init__(self, file: str, known: Mapping[str, str] | None = None) -> None:
         """`known` are the texts of files that need not be read."""
@@ -26,7 +26,7 @@ class Texts:
         self._origins: dict[toml.Path, str] = {}
 
     def read(self) -> dict[str, Any] | None:
-        """What all files say together; None, and a problem, if one of them cannot be read."""
+        """The merged content of all files; None, and a problem, if one of them cannot be read."""
         own = self._parsed(self.file, self.file, (1, 1))
         if own is None:
             return None
@@ -95,7 +95,7 @@ class Texts:
         return Path(self.origin(path)).absolute().parent
 
     def placed(self, mistakes: list[Mistake]) -> list[Problem]:
-        """The mistakes with the places of their keys, in the order in which these stand; the pipeline file's first."""
+        """The mistakes with the positions of their keys, in this order; the pipeline file's first."""
         found: dict[str, dict[toml.Path, toml.Position]] = {}
         problems = []
         for path, what, hint, warning in mistakes:
@@ -106,7 +106,7 @@ class Texts:
         return sorted(dict.fromkeys(problems), key=lambda each: (each.file != self.file, each.file, each.position, each.warning))
 
     def _parsed(self, file: str, name: str, asked_at: toml.Position) -> dict[str, Any] | None:
-        """What a file says; a problem if it cannot be read: at `asked_at` in the pipeline file, if that is not the file itself."""
+        """The content of a file; a problem if it cannot be read: at `asked_at` in the pipeline file, if that names it."""
         try:
             if file not in self.known:
                 self.known[file] = Path(file).read_text(encoding="utf-8")
@@ -137,8 +137,8 @@ def _syntax(file: str, text: str, message: str) -> Problem:
 
 
 def _endless_number(file: str, text: str) -> Problem:
-    """A number that Python's own limit keeps from being read; the reader of TOML does not say where."""
+    """A number with more digits than Python accepts; the TOML reader does not say where it is."""
     found = re.search(r"\d[\d_]{1000,}", text)
     before = text[: found.start() if found else 0]
     position = (before.count("\n") + 1, len(before) - before.rfind("\n"))
-    return Problem(file, position, "", "not TOML: a number of more digits than can be read")
+    return Problem(file, position, "", "not TOML: a number has too many digits")

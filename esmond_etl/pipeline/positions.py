@@ -1,4 +1,4 @@
-"""Where the keys of a TOML file stand, so that a mistake can be named by line and column."""
+"""The positions of the keys of a TOML file, so that a mistake can be reported with line and column."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ Position = tuple[int, int]  # line and column, both counted from 1
 
 
 def positions(text: str) -> dict[Path, Position]:
-    """Path of each key (("sink", 0, "url")) -> where it stands; of tables and of array items, too."""
-    import tree_sitter  # only a file with a mistake in it is looked at this way
+    """Path of each key (("sink", 0, "url")) -> its position; also of tables and of array items."""
+    import tree_sitter  # needed only for a file with a mistake
     import tree_sitter_toml
 
     source = text.encode()
@@ -80,7 +80,7 @@ def _key(node: Any) -> list[str]:
 
 
 def locate(found: dict[Path, Position], path: Path) -> Position:
-    """Where the key at `path` stands, or the nearest table around it."""
+    """The position of the key at `path`, or of the nearest table around it."""
     while path not in found:
         path = path[:-1]
     return found[path]

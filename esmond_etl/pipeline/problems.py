@@ -1,4 +1,4 @@
-"""What is wrong with a pipeline file, and where."""
+"""Mistakes in a pipeline file, and their positions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from esmond_etl.pipeline.positions import Path, Position
 
 
 class Mistake(NamedTuple):
-    """Something wrong at a place of a pipeline file, named by its keys."""
+    """A mistake in a pipeline file, located by its keys."""
 
     path: Path
     what: str
@@ -23,11 +23,11 @@ class Mistake(NamedTuple):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a pipeline file, found in its text."""
+    """A mistake in a pipeline file, located by line and column."""
 
     file: str
     position: Position
-    where: str  #: in the user's own keys, as "sink[0].url"
+    where: str  #: the path of keys, as "sink[0].url"
     what: str
     hint: str = ""  #: what to do
     warning: bool = False
@@ -58,7 +58,7 @@ def _parts(path: Path) -> Iterator[str]:
 
 
 def _key(name: str) -> str:
-    """A key as TOML has it: in quotes where it has to be."""
+    """A key in TOML syntax: in quotes if necessary."""
     return name if re.fullmatch(r"[\w-]+", name) else json.dumps(name, ensure_ascii=not name.isprintable())
 
 
@@ -87,14 +87,14 @@ def _holds(data: Any, part: Any) -> bool:
 
 
 def value_at(data: Any, keys: Path) -> Any:
-    """What stands in `data` at `keys`; None if nothing does."""
+    """The value in `data` at `keys`; None if there is none."""
     for key in keys:
         data = data[key] if _holds(data, key) else None
     return data
 
 
 def in_words(place: Path, error: Any, value: Any) -> Mistake:
-    """What pydantic found, as a mistake."""
+    """An error of pydantic as a mistake."""
     text: str = error["msg"].removeprefix("Value error, ").removeprefix("Input should ")
     if error["type"] == "string_pattern_mismatch":
         return Mistake(place, f"must match {error['ctx']['pattern']}")
@@ -113,7 +113,7 @@ def in_words(place: Path, error: Any, value: Any) -> Mistake:
 
 
 def json_types(value: Any) -> frozenset[str]:
-    """What a JSON Schema calls the type of a TOML value; dates are texts, and a whole number is two of them."""
+    """The JSON Schema types of a TOML value; a date is a string, and a whole number has two types."""
     if isinstance(value, bool):
         return frozenset({"boolean"})
     if isinstance(value, int | float):
@@ -131,7 +131,7 @@ _NOUNS: Final = {
 }
 
 
-#: What pydantic says that a value is not -> what a JSON Schema calls it.
+#: The type in an error of pydantic -> the type in a JSON Schema.
 _TYPES: Final = {
     "string_type": "string",
     "int_type": "integer",
@@ -143,6 +143,6 @@ _TYPES: Final = {
 
 
 def nouns(types: frozenset[str]) -> str:
-    """The types of a JSON Schema in words: a text or a number."""
+    """JSON Schema types in words: "a text or a number"."""
     shown = types - ({"integer"} if "number" in types else set())
     return " or ".join(noun for kind, noun in _NOUNS.items() if kind in shown)

@@ -1,4 +1,4 @@
-"""What `esmond-etl new` writes: a pipeline file that passes `check`, a plugin whose tests pass."""
+"""The files that `esmond-etl new` writes: a pipeline file that passes `check`, or a plugin whose tests pass."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from esmond_etl.pipeline.problems import Problem, nearest
 from esmond_etl.plugin.registry import installed, plugins
 from esmond_etl.plugin.sink import Sink
 
-#: The answers that a pipeline is made of, in the order in which they are asked for.
+#: The answers for a pipeline, in the order of the questions.
 QUESTIONS: Final = ("source", "sink", "target", "from_", "event_types")
 
-#: Where in a pipeline an answer stands.
+#: The key of a pipeline file for each answer.
 _PLACES: Final = {
     "source": "source.url",
     "sink": "sink[0].type",
@@ -47,18 +47,18 @@ _PLUGIN: Final = {
 
 
 def question(name: str, answers: Mapping[str, str]) -> tuple[str, str, list[str]] | None:
-    """How to ask for an answer, given those before it: text, default, and the choices, if it is one of some; None: not needed."""
+    """The question for an answer, given the answers before it: text, default, and choices, if there are any; None: not needed."""
     if name == "source":
         return "URL of the archive to read from", "https://archive.example.net/", []
     if name == "sink":
-        return "Where to (esmond-etl plugins explains them)", "parquet", sorted(installed().of("sink"))
+        return "Type of the sink (esmond-etl plugins explains them)", "parquet", sorted(installed().of("sink"))
     if name == "target":
         option = _target(_sink(answers["sink"]))
         example = _example(_sink(answers["sink"])).get(option or "")
         return (f"Its {option}", str(example or "out/"), []) if option else None
     if name == "from_":
-        return 'What was measured from then on: a date, or an age such as "30d"', "30d", []
-    return "Event types, with commas between them", "all", []
+        return 'Start of the measurements: a date, or an age such as "30d"', "30d", []
+    return "Event types, separated by commas", "all", []
 
 
 def pipeline(file: Path, answers: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -73,7 +73,7 @@ def pipeline(file: Path, answers: Mapping[str, str]) -> tuple[str, list[str]]:
 
 
 def check(name: str, answers: Mapping[str, str]) -> None:
-    """Raises ConfigError if the answer to `name`, the last of those so far, is wrong whatever the others will be."""
+    """Raises ConfigError if the answer to `name`, the last so far, is wrong whatever the later answers are."""
     whole = dict(answers)
     for other in QUESTIONS:
         if other not in whole:
@@ -85,10 +85,10 @@ def check(name: str, answers: Mapping[str, str]) -> None:
 
 
 def _tried(file: Path, answers: Mapping[str, str]) -> tuple[str, list[Problem]]:
-    """The text of a pipeline, and what is wrong with it: with the sink's secrets only where there is less wrong with them."""
+    """The text of a pipeline, and its mistakes; the sink's secrets are included only if that removes mistakes."""
     text = _pipeline(file, answers, secrets=False)
     problems = _problems(text)
-    if problems:  # some sinks cannot do without their secrets
+    if problems:  # some sinks need their secrets
         other = _pipeline(file, answers, secrets=True)
         text, problems = min((text, problems), (other, _problems(_VARIABLE.sub("secret", other))), key=lambda each: len(each[1]))
     return text, problems
@@ -146,7 +146,7 @@ def _example(stage: type[Sink]) -> dict[str, Any]:
 
 
 def _target(stage: type[Sink]) -> str | None:
-    """The option that says where a sink's data go, if it cannot do without."""
+    """The option that says where a sink's data go, if it is required."""
     required = [field.alias or name for name, field in stage.model_fields.items() if field.is_required()]
     return next((name for name in required if name in stage.place), next(iter(required), None))
 
@@ -163,7 +163,7 @@ def plugin(name: str) -> dict[str, str]:
     short = name.removeprefix("esmond-etl-")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", short):
         raise ConfigError(
-            f"{name!r} is no name for a plugin: use small letters and digits, with '-' between words, such as acme-probes"
+            f"{name!r} is not a valid name for a plugin: use small letters and digits, with '-' between words, such as acme-probes"
         )
     module = f"esmond_etl_{short.replace('-', '_')}"
     for taken in plugins():

@@ -18,7 +18,7 @@ from esmond_etl.plugin.stage import options
 #: A value that comes from the environment, whatever its type.
 _FROM_ENVIRONMENT: Final = {"type": "string", "pattern": r"\$\{[^}]+\}"}
 
-#: A duration that is not 0.
+#: A duration greater than 0.
 _NOT_ZERO: Final = DURATION_PATTERN.replace("[0-9]{1,10}", "0*[1-9][0-9]{0,9}")
 
 _INCLUDE: Final = {
@@ -30,12 +30,12 @@ _INCLUDE: Final = {
 _ARCHIVE: Final = {
     "type": "string",
     "pattern": rf"^({ARCHIVE_NAME.pattern})$",
-    "description": "the name of this archive: the metadata parameter `archive`, and the prefix of each metadata key",
+    "description": "the name of this archive, for the metadata parameter `archive` and as prefix of each metadata key",
 }
 
 _LISTS: Final[dict[Kind, str]] = {
-    "transform": "what is done to the datapoints on their way, in this order",
-    "sink": "where the datapoints are delivered to: to all of these",
+    "transform": "changes to the datapoints on their way, in this order",
+    "sink": "targets of the datapoints: each sink gets all of them",
 }
 
 
@@ -86,7 +86,7 @@ def _stages(registry: Registry) -> Iterator[tuple[Kind, str, type[BaseModel]]]:
 def _stage(kind: Kind, name: str, model: type[BaseModel]) -> dict[str, Any]:
     try:
         made = _object(model)
-    except Exception as error:  # a stranger's option that no schema can describe: any option may be right
+    except Exception as error:  # an option of a plugin that no schema can describe: any value may be right
         made = {"description": f"{model.__doc__ or ''} (its options cannot be described: {error})".strip()}
     own: dict[str, Any] = {"type": {"const": name, "description": made.get("description", "")}}
     if kind == "source":
@@ -112,7 +112,7 @@ def _positive(rules: list[Any]) -> bool:
 
 
 def _inlined(part: Any, known: Mapping[str, Any]) -> Any:
-    """A part of a schema with what it refers to written out."""
+    """A part of a schema with its references resolved."""
     if isinstance(part, list):
         return [_inlined(each, known) for each in part]
     if not isinstance(part, dict):
@@ -124,7 +124,7 @@ def _inlined(part: Any, known: Mapping[str, Any]) -> Any:
 
 
 def _option(name: str, made: dict[str, Any], positive: bool) -> dict[str, Any]:
-    """The schema of one option as it may stand in a file: also from the environment, without null, its event types completed."""
+    """The schema of one option in a pipeline file: values from the environment are allowed, null is not, and its event types are listed."""
     about = {key: made.pop(key) for key in ("description", "default", "examples") if key in made}
     if about.get("default", 0) is None:
         del about["default"]

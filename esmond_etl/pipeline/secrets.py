@@ -1,4 +1,4 @@
-"""Where the values come from that do not stand in a pipeline file."""
+"""Values from outside the pipeline file: environment variables and files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FILE = "file:"
 
 
 def secret(name: str, folder: Path) -> str:
-    """What `${name}` stands for.
+    """The value of `${name}`.
 
     A name is that of a variable of the environment, or of a file among the credentials that systemd has passed on
     (`LoadCredential=`); "file:PATH" is a file, which may end with a line feed, and whose path starts in `folder`. Raises ConfigError,

@@ -1,4 +1,4 @@
-"""The keys of a pipeline file that stand before its stages."""
+"""The settings of a pipeline: the keys before its stages."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def _moment(value: object) -> object:
     try:
         moment(ts)
     except (ValueError, OverflowError, OSError):
-        raise ValueError(f"{_written(value)} is out of reach: no calendar has it") from None
+        raise ValueError(f"{_written(value)} is outside the range of dates") from None
     return value
 
 
 def _written(value: object) -> str:
-    """A moment as it was written, or the part of it that fits into a line."""
+    """A time as it was written, shortened to fit into a line."""
     if isinstance(value, int) and abs(value) > 10**30:
         return "this number"
     return value.isoformat() if isinstance(value, date) else f"{value!r:.40}"
 
 
-#: A moment as a pipeline file has it; what it means may depend on when it is asked.
+#: A time in a pipeline file; its meaning may depend on the present time.
 Moment = Annotated[
     datetime | date | int | str,
     BeforeValidator(_may_be_moment),
@@ -55,16 +55,18 @@ Moment = Annotated[
 
 
 class Settings(BaseModel):
-    """The keys of a pipeline file that stand before its stages."""
+    """The settings of a pipeline: the keys before its stages."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     name: str | None = Field(None, pattern=r"^[\w.-]+$", description="names the ledger; default: the file's name")
-    from_: Moment = Field(alias="from", description='what was measured from then on: a date, a time, or an age such as "30d"')
-    to: Moment = Field("now", description="what was measured before then; default: now")
-    window: Duration = Field(86400, gt=0, description="the grid (UTC) on which time is cut; only windows that have ended are read")
-    settle: Duration = Field(600, description="how long ago a window must have ended before it is read")
-    lookback: Duration = Field(21600, description="how much of the past each run reads again, for datapoints that arrived late")
+    from_: Moment = Field(alias="from", description='start of the measurements to deliver: a date, a time, or an age such as "30d"')
+    to: Moment = Field("now", description="end of the measurements to deliver; default: now")
+    window: Duration = Field(
+        86400, gt=0, description="length of the windows that time is divided into (UTC); only windows that have ended are read"
+    )
+    settle: Duration = Field(600, description="how long to wait after the end of a window before it is read")
+    lookback: Duration = Field(21600, description="how much of the past each run reads again, to find late data")
     parallel: Annotated[int, Field(strict=True, ge=1, le=256)] | Literal["auto"] = Field(
         "auto", description='requests in flight at most at each server; "auto": as many as an archive can bear, up to 16'
     )
@@ -74,7 +76,7 @@ class Settings(BaseModel):
     on_failure: str | None = Field(
         None,
         pattern=r"^https?://",
-        description="where to POST the summary of a run, as JSON, that did not deliver all that was due",
+        description="URL that gets a POST with the run's summary (JSON) when a run did not deliver everything",
         examples=["https://alerts.example.net/hook"],
     )
     ledger: str | None = Field(None, description="folder of the ledger; default: .esmond-etl beside the pipeline file")
@@ -93,11 +95,11 @@ class Settings(BaseModel):
 
     @property
     def most(self) -> int:
-        """The same at one that can; 0 if the file says how many."""
+        """The same, at a server that can tell; 0 if the file gives a number."""
         return self._part(MOST) if self.parallel == "auto" else 0
 
     def share(self, workers: int) -> Self:
-        """The same for one of `workers` workers that are open at once."""
+        """The settings for one of `workers` workers that are open at once."""
         copy = self.model_copy()
         copy._workers = workers
         return copy

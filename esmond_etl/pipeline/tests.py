@@ -1,4 +1,4 @@
-"""`[[test]]`: datapoints that go through the transforms of a pipeline file, and what must come out."""
+"""`[[test]]`: datapoints that go through the transforms of a pipeline file, and the expected result."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Points = Annotated[list[tuple[Moment, Any]], WithJsonSchema({"type": "array", "i
 
 
 class Case(BaseModel):
-    """Datapoints of one series, and what the transforms must make of them."""
+    """Datapoints of one series, and the expected result of the transforms."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -54,7 +54,7 @@ class Case(BaseModel):
     def _oldest_first(cls, value: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
         times = [parse_moment(ts, 0) for ts, _ in value]
         if times != sorted(set(times)):
-            raise ValueError("the datapoints do not ascend: write them oldest first, each moment once")
+            raise ValueError("the datapoints are not in order: write them oldest first, each time once")
         return value
 
     def series(self) -> Series:
@@ -76,20 +76,20 @@ def _fields(metadata: Metadata) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """How a test went."""
+    """The result of a test."""
 
     name: str
-    diff: str = ""  #: of what was expected and what came out; "" where they are the same
-    error: str = ""  #: what a transform raised
+    diff: str = ""  #: difference between the expected and the actual result; "" if they are equal
+    error: str = ""  #: the error of a transform
 
     @property
     def passed(self) -> bool:
-        """Whether what came out is what was expected."""
+        """Whether the test has passed."""
         return not (self.diff or self.error)
 
 
 def run(cases: Iterable[Case], transforms: Iterable[Transform], pipeline: str = "") -> Iterator[Verdict]:
-    """How each of `cases` goes through `transforms`, which are open meanwhile; raises what their `open` raises."""
+    """The result of each of `cases` with `transforms`, which are opened for it; raises what their `open` raises."""
     stages = list(transforms)
     opened: list[Transform] = []
     try:
@@ -106,7 +106,7 @@ def run(cases: Iterable[Case], transforms: Iterable[Transform], pipeline: str = 
 def _verdict(name: str, case: Case, chain: Chain) -> Verdict:
     try:
         series, points = _transformed(case, chain)
-    except Exception as error:  # whatever a transform raises
+    except Exception as error:  # a transform may raise anything
         return Verdict(name, error=f"{type(error).__name__}: {error}")
     expected = [DataPoint(parse_moment(ts, 0), val) for ts, val in case.expected]
     actual = [_as_expected(point, {each.ts: each for each in expected}) for point in points]
@@ -125,13 +125,13 @@ def _transformed(case: Case, chain: Chain) -> tuple[Series | None, list[DataPoin
 
 
 def _as_expected(point: DataPoint, expected: dict[int, DataPoint]) -> DataPoint:
-    """The point as it was expected where it differs from that by no more than arithmetic does."""
+    """The expected point, if `point` differs from it only by rounding."""
     wanted = expected.get(point.ts)
     return wanted if wanted is not None and alike(wanted.val, point.val) else point
 
 
 def alike(one: Any, other: Any) -> bool:
-    """Whether two values are the same but for the last digits of their numbers."""
+    """Whether two values are equal, except for rounding of their numbers."""
     if isinstance(other, list) and other and isinstance(one, dict) and all(isinstance(each, tuple) for each in other):
         other = dict(other)  # an opened histogram
     if isinstance(one, bool) or isinstance(other, bool):
@@ -146,7 +146,7 @@ def alike(one: Any, other: Any) -> bool:
 
 
 def _named(case: Case, series: Series | None) -> tuple[str | None, dict[str, Any]]:
-    """Of what came out, the fields that the test looks at."""
+    """The fields of the result that the test compares."""
     if series is None:
         return None, {}
     fields = {name: getattr(series.metadata, name.replace("-", "_")) for name in SUBJECT_FIELDS} | dict(series.metadata.parameters)

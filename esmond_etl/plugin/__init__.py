@@ -1,1 +1,1 @@
-"""What the author of a plugin meets: sources, transforms, sinks, hooks, and the registry that finds them."""
+"""Sources, transforms, sinks and hooks for authors of plugins, and the registry that finds them."""

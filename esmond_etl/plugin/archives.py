@@ -1,4 +1,4 @@
-"""Several sources as one: what they offer is told apart by the name of its archive."""
+"""Several sources as one; the name of the archive tells their series apart."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from esmond_etl.model.traffic import Traffic
 from esmond_etl.plugin.source import Source
 from esmond_etl.plugin.stage import Context
 
-#: The parameter of a metadata that says which archive it is from.
+#: The metadata parameter that names the archive.
 ARCHIVE: Final = "archive"
 
-#: Stands between the name of an archive and a metadata key of it.
+#: Separates the name of an archive from its metadata key.
 _BETWEEN: Final = ":"
 
 
@@ -64,17 +64,17 @@ class Archives(Source):
         return type(self)(parts={name: part.unopened() for name, part in self.parts.items()})
 
     def share(self, parts: int) -> Self:
-        """Each with its part of its limits."""
+        """Each source with its share of its limits."""
         return type(self)(parts={name: part.share(parts) for name, part in self.parts.items()})
 
     @property
     def traffic(self) -> Traffic:
-        """What was exchanged with all of them."""
+        """The traffic with all of them."""
         each = [part.traffic for part in self.parts.values()]
         return Traffic(sum(one.requests for one in each), sum(one.received for one in each), sum(one.sent for one in each))
 
     def series(self, interval: Interval) -> Iterator[Series]:
-        """What the archives offer, one archive after the other; `absent` knows those that could not be listed."""
+        """The series of all archives, one archive after the other; `absent` names those that could not be listed."""
         self._absent = {}
         for name, part in self.parts.items():
             try:
@@ -89,7 +89,7 @@ class Archives(Source):
                 self._absent[name] = str(error)
 
     def unmatched(self) -> str | None:
-        """Why none of the archives has what it is asked for."""
+        """Why no series of any archive can match the options."""
         reasons = [part.unmatched() for name, part in self.parts.items() if name not in self._absent]
         return "; ".join(reason for reason in reasons if reason) if reasons and all(reasons) else None
 
@@ -109,30 +109,30 @@ class Archives(Source):
         return (batch.with_series(series) for batch in source.read(own, interval))
 
     def unusable(self) -> Mapping[str, str]:
-        """What was listed and cannot be read, with the name of the archive."""
+        """Entries of the lists that cannot be read, with the name of the archive."""
         return {f"{name}{_BETWEEN}{key}": reason for name, part in self.parts.items() for key, reason in part.unusable().items()}
 
     def remarks(self) -> Mapping[str, int]:
-        """What is to be known of all of them together."""
+        """The messages of all archives together."""
         return sum((Counter(part.remarks()) for part in self.parts.values()), Counter[str]())
 
     def requests(self, series: Series, datapoints: float) -> int:
-        """As many as its archive needs."""
+        """As many requests as its archive needs."""
         source, own = self._in(series)
         return source.requests(own, datapoints)
 
     def first(self, series: Series, interval: Interval) -> int:
-        """As its archive tells."""
+        """The answer of its archive."""
         source, own = self._in(series)
         return source.first(own, interval)
 
     def last(self, series: Series) -> float:
-        """As its archive tells."""
+        """The answer of its archive."""
         source, own = self._in(series)
         return source.last(own)
 
     def written(self, series: Series) -> float:
-        """As its archive tells."""
+        """The answer of its archive."""
         source, own = self._in(series)
         return source.written(own)
 

@@ -1,4 +1,4 @@
-"""Transforms one after the other: what becomes of a series, and of its datapoints."""
+"""The chain of transforms: it maps a series, and its datapoints."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class Registry:
         return {each.name: each.thing for each in self.found.values() if each.kind == kind}
 
     def add(self, plugin: Plugin, kind: Kind, things: Mapping[str, Any]) -> None:
-        """Take what a plugin offers; what is no such thing, or has a name that is taken, is a problem and left out."""
+        """Add what a plugin offers; invalid objects and duplicate names are reported and skipped."""
         for name, thing in things.items():
             first = self.found.get((kind, name))
             fault = _fault(kind, name, thing)
@@ -77,7 +77,7 @@ class Registry:
 
 
 def load(kinds: tuple[Kind, ...] = KINDS) -> Registry:
-    """What all installed plugins offer of `kinds`; a broken plugin is a problem of its own, the others go on working."""
+    """What all installed plugins offer of `kinds`; a broken plugin is reported, and the others go on working."""
     return _load(map(_loader, _points()), kinds)
 
 
@@ -96,7 +96,7 @@ def _loader(point: EntryPoint) -> tuple[Plugin, Any]:
 
 @cache
 def _points() -> list[EntryPoint]:
-    from importlib.metadata import entry_points  # costs more than all else that `--help` needs
+    from importlib.metadata import entry_points  # this import takes longer than everything else in `--help`
 
     return sorted(entry_points(group=GROUP), key=_ours_first)
 
@@ -139,7 +139,7 @@ def _load(plugins: Iterable[tuple[Plugin, Any]], kinds: tuple[Kind, ...]) -> Reg
         try:
             module = load_module()
             manager.register(module, plugin.name)
-        except (Exception, SystemExit) as error:  # whatever a stranger's module raises
+        except (Exception, SystemExit) as error:  # a plugin's module may raise anything
             registry.problems.append(f"{plugin}: {_reason(error)}")
             continue
         registry.problems += [f"{plugin}: {fault}" for fault in _misnamed(module)]
@@ -157,12 +157,12 @@ def _collect(registry: Registry, manager: pluggy.PluginManager, plugin: Plugin, 
             if not isinstance(things, Mapping):
                 raise TypeError(f"it returned {type(things).__name__}, not a dict of names")
             registry.add(plugin, kind, things)
-        except (Exception, SystemExit) as error:  # whatever a stranger's hook raises
+        except (Exception, SystemExit) as error:  # a plugin's hook may raise anything
             registry.problems.append(f"{plugin}: its hook esmond_etl_{kind}s failed: {_reason(error)}")
 
 
 def _misnamed(module: ModuleType) -> Iterable[str]:
-    """What is wrong with the functions of a plugin that are, or look like, hooks."""
+    """The mistakes in functions of a plugin that are, or look like, hooks."""
     for name, function in vars(module).items():
         if not isinstance(function, FunctionType):
             continue
@@ -186,13 +186,13 @@ def _fault(kind: Kind, name: object, thing: object) -> str | None:
 
         if name in COMMANDS:
             return "the name is taken by a command of esmond-etl itself: choose another"
-        return None if isinstance(thing, click.Command) else f"{thing!r} is no click command"
+        return None if isinstance(thing, click.Command) else f"{thing!r} is not a click command"
     if kind == "executor":
         return None if callable(thing) else f"{thing!r} cannot be called: an executor is a function that connects"
     # pydantic and pyarrow are not for those who look for commands alone
     base = getattr(import_module(f"esmond_etl.plugin.{kind}"), kind.capitalize())
     if not (isinstance(thing, type) and issubclass(thing, base)):
-        return f"{getattr(thing, '__qualname__', repr(thing))} is no class derived from {base.__name__}"
+        return f"{getattr(thing, '__qualname__', repr(thing))} is not a class derived from {base.__name__}"
     missing = ", ".join(sorted(getattr(thing, "__abstractmethods__", ())))
     return f"{thing.__qualname__} does not define {missing}" if missing else None
 

@@ -1,4 +1,4 @@
-"""Where datapoints are delivered to, one task at a time."""
+"""Sinks: targets that datapoints are delivered to, one task at a time."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Task:
 
     series: tuple[Series, ...]
     interval: Interval
-    window: int  #: s; what the interval is made of
-    sinks: tuple[str, ...] = ()  #: the labels of the sinks that lack it; empty: all of the pipeline
+    window: int  #: s; the interval is made of whole windows
+    sinks: tuple[str, ...] = ()  #: the labels of the sinks that still need it; empty: all sinks of the pipeline
 
     @property
     def id(self) -> str:
-        """A name that only the same series over the same interval have."""
+        """A name that is the same exactly for the same series and the same interval."""
         digest = sha256("\n".join(sorted(str(series) for series in self.series)).encode())
         return f"{self.interval.start}-{self.interval.end}-{digest.hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A datapoint that a target will not have."""
+    """A datapoint that a target does not accept."""
 
     series: Series
     ts: int
@@ -43,77 +43,71 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a task's datapoints in one sink."""
+    """The result of a task in one sink."""
 
     written: int = 0
     unchanged: int = 0  #: the target already had them
     rejected: Sequence[Reject] = ()
-    remarks: Mapping[str, int] = field(default_factory=dict)  #: what the user should know -> of how many datapoints it is true
+    remarks: Mapping[str, int] = field(default_factory=dict)  #: a message for the user -> the number of datapoints that it is about
 
 
-#: A remark of a receipt, for sinks that keep one datapoint of a series in each second.
+#: A remark for the receipts of sinks that keep one datapoint per series and second.
 EQUAL_IN_A_SECOND: Final = "datapoints that equal another one of their series in the same second: the target keeps one of them"
 
 
 class Load(ABC):
-    """One task on its way into one target."""
+    """The delivery of one task to one target."""
 
     @abstractmethod
     def write(self, batch: Batch) -> None:
-        """Take `batch`; called from several threads, for one series from one thread at a time, oldest first."""
+        """Add `batch`; called from several threads, for one series from one thread at a time, oldest first."""
 
     def end(self, series: Series) -> None:  # noqa: B027
-        """All of `series` has been written; called once for each series of the task that was read to its end.
-
-        These, and only these, `commit` delivers: what the target holds of a series that was not ended stays as it is.
+        """Note that `series` is complete; called once for each series of the task that was read to its end. `commit` delivers only
+        these: the target keeps its datapoints of all other series.
         """
 
     @abstractmethod
     def commit(self) -> Receipt:
-        """What became of the datapoints; returns once they are durable in the target."""
+        """Make the datapoints durable in the target, and return the result."""
 
     @abstractmethod
     def rollback(self) -> None:
-        """Undo what can be undone: the task will be delivered again."""
+        """Undo as much as possible: the task will be delivered again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What a sink can do: callers ask for it instead of trying."""
+    """The abilities of a sink, declared so that callers need not try."""
 
-    repeats: bool = True  #: delivering a task again leaves the target as it was; not true of a stream such as standard output
-    replaces: bool = True  #: what a later delivery of the same time no longer has, or has with another value, is removed
-    undoes: bool = True  #: a rollback leaves nothing of the task in the target; else only the next delivery makes it whole
+    repeats: bool = True  #: delivering a task again does not change the target; false for a stream such as standard output
+    replaces: bool = True  #: a later delivery of the same time replaces the earlier one completely
+    undoes: bool = True  #: a rollback removes the whole task from the target; otherwise only the next delivery completes it
     reads_back: bool = True  #: `read` returns what the target holds
-    merges: bool = False  #: the target may hold the same series from elsewhere: they are compared, and kept
+    merges: bool = False  #: the target may hold datapoints of the same series from elsewhere: they are compared, and kept
     several_hosts: bool = False  #: tasks may be delivered from several hosts at the same time
-    one_a_second: bool = False  #: of equal datapoints of a series in one second, the target keeps one
-    summarizes: bool = False  #: the target makes summaries of what it is given, and `read` returns them, too
-    together: int = 0  #: s; what the target holds of many series in so much time is read as fast as one of them; 0: it is not
-    overwrites: bool = False  #: another pipeline can overwrite the same series there, and the target cannot tell whose they are
+    one_a_second: bool = False  #: the target keeps one of several equal datapoints of a series in one second
+    summarizes: bool = False  #: the target makes summaries of the datapoints, and `read` returns them, too
+    together: int = 0  #: s; reading many series over this much time is as fast as reading one of them; 0: it is slower
+    overwrites: bool = False  #: another pipeline can overwrite the same series there, and the target keeps no note of its owner
     compacts: bool = False  #: it keeps files, and `compact` merges those that are small
-    prints: bool = False  #: datapoints go to standard output, so nothing else may
+    prints: bool = False  #: datapoints go to standard output, so nothing else may be printed there
 
 
 class Sink(Stage):
-    """Where datapoints are delivered to.
-
-    Delivering a task twice leaves the target as delivering it once does: whatever the same series had in the same interval before
-    is replaced or found unchanged. That makes a crash at any moment harmless.
+    """A target that datapoints are delivered to. Delivery is idempotent: what the target already has of the same series and
+    interval is replaced or found unchanged. That makes a crash at any moment harmless.
     """
 
     @property
     def features(self) -> Features:
-        """What this sink can do, with the options that it has."""
+        """The abilities of this sink with its present options."""
         return Features()
 
     def reach(self, context: Context) -> str | None:
         """Find out whether a run could deliver, and write nothing; raises EsmondEtlError with a sentence that says what to do.
-
-        Returns what the user should know about the target, if there is anything.
-
-        It is asked of a sink that is not open, by `check --connect`. A sink whose `open` does not connect, or makes what is
-        missing, has more to do here than to open and to close.
+        Returns a message for the user about the target, or "". `check --connect` calls it on a sink that is not open. Override it
+        if `open` does not connect, or creates something in the target.
         """
         self.open(context)
         self.close()
@@ -121,35 +115,33 @@ class Sink(Stage):
 
     @abstractmethod
     def begin(self, task: Task) -> Load:
-        """The way into the target for one task; several may be under way at once."""
+        """Begin the delivery of one task; several may be under way at once."""
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
-        """What the target holds of `series` in `interval`, oldest first; raises SinkError if it cannot be read."""
+        """The target's datapoints of `series` in `interval`, oldest first; raises SinkError if they cannot be read."""
         raise SinkError(f"a {type(self).__name__} cannot be read back")
 
     def ready(self) -> None:
-        """Find out, before anything is read for the first task, whether the target answers; raises SinkError if it does not.
-
-        A sink whose `open` connects has nothing to do here.
+        """Find out whether the target answers, before anything is read for the first task; raises SinkError if it does not. A sink
+        whose `open` connects need not override this.
         """
 
     def shows(self, batch: Batch) -> Batch:
-        """What `read` gives back of `batch` once it is delivered: the same, but for what the target cannot hold as it is."""
+        """`batch` as `read` returns it after delivery: the same, except for what the target cannot store exactly."""
         return batch
 
     def target_keys(self, memory: Mapping[str, str]) -> dict[str, str]:
-        """Metadata key in the source -> in the target, where these differ; from the notes in `memory`, without opening the sink."""
+        """Metadata key in the source -> in the target, if they differ; from the notes in `memory`, without opening the sink."""
         return {}
 
     @classmethod
     def at(cls, place: str) -> Self | None:
-        """The sink, without further options, that wrote what is at `place` (a path or a URL); None if another kind of sink did."""
+        """The sink that wrote the data at `place` (a path or a URL), with default options; None if another kind of sink wrote them."""
         return None
 
     def compact(self) -> str:
-        """Merge the small files that deliveries left, and say what has become of how many; asked of a sink that is not open.
-
-        Rows stay as they are, and runs and readers may be at work meanwhile. Raises SinkError if it cannot be done.
+        """Merge the small files that deliveries left, and return a sentence that says how many were merged; called on a sink that
+        is not open. Rows do not change, and runs and readers may go on meanwhile. Raises SinkError if this fails.
         """
         raise SinkError(f"a {type(self).__name__} keeps no files")
 

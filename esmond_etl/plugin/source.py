@@ -1,4 +1,4 @@
-"""Where series are read from."""
+"""A source of series and their datapoints."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from esmond_etl.plugin.stage import Stage
 
 
 class Source(Stage):
-    """Where series are read from."""
+    """A source of series and their datapoints."""
 
     def wanted_event_types(self) -> Sequence[str] | None:
-        """The event types that the options name; None if they name none, so that all are wanted."""
+        """The event types that the options name; None if they name none, which means all."""
         return None
 
     def wanted_summaries(self) -> Sequence[str]:
@@ -26,12 +26,12 @@ class Source(Stage):
 
     @classmethod
     def at(cls, place: str) -> Self | None:
-        """The source that a person means by `place`, a URL or a path, without further options; None if it is none of this kind."""
+        """The source for `place`, a URL or a path, with default options; None if `place` is not for this kind of source."""
         return None
 
     @abstractmethod
     def series(self, interval: Interval) -> Iterator[Series]:
-        """The series on offer that may have datapoints in `interval`, those of one metadata one after the other.
+        """The series that may have datapoints in `interval`; those of one metadata come one after the other.
 
         Raises SourceError or ArchiveError if the list is not complete.
         """
@@ -44,23 +44,23 @@ class Source(Stage):
         """
 
     def unusable(self) -> Mapping[str, str]:
-        """What the last list had that cannot be read: a metadata key, or what stands in its place -> what is wrong with it."""
+        """Entries of the last list that cannot be read: the metadata key, or the text in its place -> the error."""
         return {}
 
     def unmatched(self) -> str | None:
-        """Why no series can match what the options ask for, at any time; None if nothing tells. Asked after an empty list."""
+        """Why no series can ever match the options; None if that is not known. Called after an empty list."""
         return None
 
     def absent(self) -> Mapping[str, str]:
-        """Of several archives, those that the last list lacks: the name of each -> what went wrong."""
+        """The archives, of several, that are missing from the last list: the name of each -> the error."""
         return {}
 
     def remarks(self) -> Mapping[str, int]:
-        """What the user should know of what was read so far -> of how many things it is true."""
+        """Messages for the user about what was read so far -> how many datapoints or series each is about."""
         return {}
 
     def requests(self, series: Series, datapoints: float) -> int:
-        """How many requests it takes to read so many datapoints of `series` at once, about."""
+        """About how many requests it takes to read this many datapoints of `series` at once."""
         return 1
 
     def first(self, series: Series, interval: Interval) -> int:

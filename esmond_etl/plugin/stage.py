@@ -1,4 +1,4 @@
-"""What sources, transforms and sinks have in common.
+"""The common base of sources, transforms and sinks.
 
 A stage is a pydantic model. Its fields are its options: the keys in the TOML, their types and defaults, their description in the
 schema for editors and in `esmond-etl plugins`, all from one place. A secret is a `SecretStr`. Nothing heavy is imported, and no
@@ -38,13 +38,13 @@ Duration = Annotated[
 
 @dataclass
 class Context:
-    """What a run lends to its stages while they are open."""
+    """What a run gives its stages while they are open."""
 
     pipeline: str = ""  #: its name
     parallel: int = 8  #: requests in flight at most
     memory: MutableMapping[str, str] = field(default_factory=dict)  #: a sink's own notes, kept in the ledger between runs
     source: Source | None = None  #: the pipeline's source, open: for a sink that needs a sibling of the series it is given
-    waiting: Callable[[str], None] = lambda _: None  #: told what a stage waits for, and until when; "" once it goes on
+    waiting: Callable[[str], None] = lambda _: None  #: called with what a stage waits for, and until when; with "" once it goes on
     stop: threading.Event = field(default_factory=threading.Event)  #: set when the run has been told to stop
     most: int = (
         0  #: like `parallel`, for a stage that finds out how many requests its server can bear; 0: `parallel` holds for it too
@@ -59,7 +59,7 @@ class Stage(BaseModel):
     #: A pipeline file, or a part of one, that shows the stage at work: for `esmond-etl plugins` and `esmond-etl new`.
     example: ClassVar[str] = ""
 
-    #: The options that say which data this stage is about (of a sink: where they go).
+    #: The options that say where the data are (of a sink: where they go).
     place: ClassVar[tuple[str, ...]] = ()
 
     #: The options that are paths of files or folders: a relative one starts at the folder of the pipeline file.
@@ -74,19 +74,19 @@ class Stage(BaseModel):
         """Get ready: import what is heavy, connect; raises EsmondEtlError with a sentence that says what to do."""
 
     def close(self) -> None:
-        """Let go of what `open` took."""
+        """Release everything that `open` acquired."""
 
     def unopened(self) -> Self:
-        """The same stage, not open: such a one can be sent to another process."""
+        """The same stage, not open, so that it can be sent to another process."""
         return type(self).model_validate(dict(self))
 
     def share(self, parts: int) -> Self:
-        """The same stage for one of `parts` workers that are open at once: with its part of a limit that holds for all of them."""
+        """The stage for one of `parts` workers that are open at once: with its share of a limit that holds for all of them."""
         return self
 
     @property
     def traffic(self) -> Traffic:
-        """What it has exchanged with a server since it was opened."""
+        """Its traffic with a server since it was opened."""
         return Traffic()
 
 

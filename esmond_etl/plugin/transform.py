@@ -1,4 +1,4 @@
-"""What is done to the datapoints on their way."""
+"""Transforms: they change datapoints between the source and the sinks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from esmond_etl.plugin.stage import Stage
 
 
 class Transform(Stage):
-    """What is done to the datapoints on their way; `event_types` limits any transform to some."""
+    """Base class of transforms; `event_types` limits any transform to some event types."""
 
     #: The options of type Duration that must divide the pipeline's window; `check` sees to it.
     divides_window: ClassVar[tuple[str, ...]] = ()
@@ -30,18 +30,17 @@ class Transform(Stage):
         return self.event_types is None or series.event_type in self.event_types
 
     def fingerprint(self) -> str:
-        """What decides, beside the options, what becomes of datapoints: a digest of a file, say. A change of it is a changed transform."""
+        """Whatever decides on the result besides the options, such as a digest of a file: if it changes, the transform has changed."""
         return ""
 
     def becomes(self, series: Series) -> Series | None:
-        """The series that the datapoints of `series` belong to afterwards; None if all of it is left out."""
+        """The series that the datapoints of `series` belong to after the transform; None to leave the series out."""
         return series
 
     @abstractmethod
     def apply(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """What becomes of the batches of one series over one interval of whole windows.
-
-        They come complete and oldest first, so state may live in local variables.
+        """The transformed batches of one series over one interval of whole windows. The batches come complete and oldest first, so
+        state may live in local variables.
         """
 
 
@@ -50,7 +49,7 @@ class BatchTransform(Transform):
 
     @abstractmethod
     def apply_batch(self, batch: Batch) -> Batch:
-        """What becomes of `batch`; it may get shorter."""
+        """The transformed batch; it may be shorter."""
 
     def apply(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Every batch through `apply_batch`."""
@@ -62,7 +61,7 @@ class PointTransform(BatchTransform):
 
     @abstractmethod
     def apply_point(self, point: DataPoint) -> DataPoint | None:
-        """What becomes of `point`; None leaves it out."""
+        """The transformed datapoint; None leaves it out."""
 
     def apply_batch(self, batch: Batch) -> Batch:
         """Every datapoint through `apply_point`."""

@@ -1,4 +1,4 @@
-"""What the ledger of a pipeline says, counted for people: coverage by series and time, totals, rejects, runs, one digest of all."""
+"""The facts of a pipeline's ledger for people: coverage by series and time, totals, rejects, runs, one digest of all."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from esmond_etl.model.interval import Interval, IntervalSet, moment
 from esmond_etl.model.series import SeriesId
 from esmond_etl.pipeline.definition import Definition
 
-#: So many columns the time is shown in at most.
+#: The time is shown in at most this many columns.
 MOST: Final = 60
 
-#: What is known of a series in a column of time, as one letter.
+#: The states of a series in a column of time, one letter each.
 State = Literal["d", "e", "r", "f", "t"]
 
 STATES: Final[dict[State, tuple[str, str]]] = {
@@ -40,7 +40,7 @@ class SeriesFacts:
     source: str
     destination: str
     number: int  #: datapoints
-    states: str  #: a letter a column
+    states: str  #: one letter per column
     first: int | None  #: window of the first datapoint, Unix time
     last: int | None
     error: str
@@ -49,7 +49,7 @@ class SeriesFacts:
 
 @dataclass
 class Facts:
-    """What is shown of a pipeline."""
+    """The facts that are shown of a pipeline."""
 
     name: str
     made: str
@@ -67,7 +67,7 @@ class Facts:
 
     @property
     def overview(self) -> dict[str, dict[str, Any]]:
-        """By event type: series, datapoints, and for each column how many series are in which state."""
+        """By event type: series, datapoints, and for each column the number of series in each state."""
         found: dict[str, dict[str, Any]] = {}
         for each in self.series:
             row = found.setdefault(each.id.event_type, {"series": 0, "number": 0, "columns": [Counter() for _ in self.columns]})
@@ -84,7 +84,7 @@ class Facts:
 
 
 def facts(definition: Definition, ledger: Ledger) -> Facts:
-    """What is to be shown; only the ledger is read."""
+    """The facts to show; only the ledger is read."""
     now = int(time.time())
     found = Facts(definition.name, moment(now), _columns(definition.wanted(now), definition.settings.window), runs=ledger.runs())
     subjects, failures = ledger.subjects(), ledger.failures()

@@ -13,7 +13,7 @@ from esmond_etl.model.errors import PluginError
 from esmond_etl.model.interval import format_duration, moment
 from esmond_etl.report.facts import STATES, Facts
 
-#: So many findings of a kind are shown.
+#: At most this many findings of a kind are shown.
 MOST: Final = 100
 
 

@@ -1,1 +1,1 @@
-"""What rows of measurements look like in a warehouse: the same columns for every sink and source that keeps tables."""
+"""Rows of measurements in a warehouse: the same columns for every sink and source that keeps tables."""

@@ -1,4 +1,4 @@
-"""The table of metadata beside the datapoints: one row a key."""
+"""The table of metadata beside the datapoints: one row per key."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ SCHEMA: Final = pa.schema(
         ("parameters", pa.map_(pa.string(), pa.string())),  # a text as it is, anything else as JSON text
         ("parameters_json", pa.string()),  # exactly as the archive had them
         ("event_types", pa.map_(pa.string(), pa.list_(pa.string()))),  # with the summaries of each, such as "average/86400"
-        ("first_seen", TS),  # ts of the earliest datapoint, and of the latest, that ever came; null where none did
+        ("first_seen", TS),  # ts of the earliest and of the latest datapoint ever delivered; null if there was none
         ("last_seen", TS),
-        ("others", pa.map_(pa.string(), pa.string())),  # series of which a transform says something else -> all of that, as JSON
+        ("others", pa.map_(pa.string(), pa.string())),  # series that a transform describes differently -> their metadata, as JSON
     ]
 )
 
@@ -43,14 +43,14 @@ _NOWHERE: Final = Served("")
 
 
 class Seen(NamedTuple):
-    """What has come of a series, or of all that stand under a metadata key."""
+    """The number and the time range of the rows of a series, or of a metadata key."""
 
     rows: int = 0
     first: int | None = None
     last: int | None = None
 
     def with_rows(self, rows: int, first: int | None, last: int | None) -> Seen:
-        """It and `rows` more."""
+        """The same with `rows` more."""
         if self.first is None or self.last is None or first is None or last is None:
             return Seen(self.rows + rows, first if self.first is None else self.first, last if self.last is None else self.last)
         return Seen(self.rows + rows, min(self.first, first), max(self.last, last))
@@ -64,22 +64,22 @@ class Entry(NamedTuple):
 
     metadata: Metadata
     seen: Seen
-    others: Mapping[str, Metadata] = {}  #: of series that a transform describes otherwise, by `name_of`
+    others: Mapping[str, Metadata] = {}  #: of series that a transform describes differently, by `name_of`
 
     def series(self) -> Iterator[Series]:
-        """Every series under the key, each with what is said of it."""
+        """Every series of the key, each with its metadata."""
         for series in self.metadata.series():
             other = self.others.get(name_of(series))
             yield series.replace(metadata=_with_event_types(other, self.metadata.event_types)) if other else series
 
 
 def name_of(series: Series) -> str:
-    """What tells a series from the others of its key."""
+    """The name of a series within its key."""
     return f"{series.event_type}/{series.summary}"
 
 
 def updated(old: pa.Table, delivered: Iterable[Series], seen: Mapping[Series, Seen]) -> pa.Table:
-    """The rows of the keys of `delivered` as a delivery leaves them; `old` has at least those that these keys had before."""
+    """The rows of the keys in `delivered` after the delivery; `old` has at least the earlier rows of these keys."""
     by_key: dict[str, list[Series]] = {}
     for series in delivered:
         by_key.setdefault(series.metadata.key, []).append(series)
@@ -91,12 +91,12 @@ def updated(old: pa.Table, delivered: Iterable[Series], seen: Mapping[Series, Se
 
 
 def of_keys(table: pa.Table, keys: Sequence[str]) -> pa.ChunkedArray:
-    """For each row whether it is of one of `keys`."""
+    """A mask: for each row whether it belongs to one of `keys`."""
     return pc.is_in(table.column("metadata_key"), value_set=text_column(keys))
 
 
 def completed(table: pa.Table) -> pa.Table:
-    """A table as an older version wrote it, with the columns of today."""
+    """A table of an older version, with today's columns."""
     if "others" not in table.schema.names:
         table = table.append_column("others", pa.nulls(len(table), SCHEMA.field("others").type))
     return table.cast(SCHEMA)
@@ -123,7 +123,7 @@ def _most_common(described: Sequence[Metadata]) -> Metadata:
 
 
 def _others(metadata: Metadata, described: Mapping[str, Metadata]) -> dict[str, Metadata]:
-    """What is said of series, by name, where it is not the same as `metadata`."""
+    """The metadata of series, by name, that differ from `metadata`."""
     own = subject_values(metadata)
     return {name: other for name, other in described.items() if other is not metadata and subject_values(other) != own}
 
@@ -144,7 +144,7 @@ def _with_event_types(metadata: Metadata, event_types: Mapping[str, Mapping[Summ
 
 
 def _merged(old: Entry, new: Entry, under: Iterable[Series]) -> Entry:
-    """The row of a key of which `under` were delivered now: of the others what was said before."""
+    """The row of a key of which `under` were delivered now; the other series keep what they had."""
     before = {name_of(series): series.metadata for series in old.series()}
     now = {name_of(series): new.others.get(name_of(series), new.metadata) for series in under}
     event_types = {name: dict(summaries) for name, summaries in old.metadata.event_types.items()}

@@ -1,4 +1,4 @@
-"""What the files look like: columns, their types and encodings, and the Arrow arrays that fill them."""
+"""The layout of the tables: columns, their types and encodings, and the Arrow arrays that fill them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from esmond_etl.plugin.sink import Reject
 from esmond_etl.tables import histograms, typed
 from esmond_etl.tables.typed import Typed
 
-#: What a file is made for: numbers, histograms that can be queried, JSON text; or one of these with a typed column beside it.
+#: The kind of a file: numbers, histograms that can be queried, JSON text; or one of these with a typed column beside it.
 Kind = Literal["number", "map", "json"] | Typed
 
 TYPED: Final[tuple[Typed, ...]] = get_args(Typed)
@@ -33,17 +33,17 @@ VAL: Final[dict[Kind, pa.DataType]] = {
     "streams": JSON_TEXT,
 }
 
-#: How people are told of it.
+#: The name of the kind, for people.
 NOUNS: Final[dict[Kind, str]] = {
     "number": "numbers",
     **dict.fromkeys(("map", "delays"), "histograms as maps"),
     **dict.fromkeys(("json", "hops", "traces", "intervals", "streams"), "JSON text"),
 }
 
-#: What is said of every datapoint of a series: dictionaries, for they hardly ever change from one row to the next.
+#: The columns that describe the series of a datapoint: dictionaries, as they hardly ever change from row to row.
 SUBJECT: Final = SUBJECT_COLUMNS
 
-#: What no row is without; to say so makes files smaller and quicker to write.
+#: Columns without nulls; declaring that makes files smaller and quicker to write.
 _ALWAYS: Final = frozenset({"ts", "metadata_key", "parameters"})
 
 _TEXT: Final = pa.dictionary(pa.int32(), pa.string())
@@ -59,7 +59,7 @@ SCHEMAS: Final[dict[Kind, pa.Schema]] = {kind: _schema(kind) for kind in VAL}
 
 
 def kind_of(schema: pa.Schema) -> Kind | None:
-    """What a file of that schema is made for; None if it is none of ours."""
+    """The kind of a file with that schema; None if it is not one of ours."""
     found = schema.field("val").type if "val" in schema.names else None
     beside = next((kind for kind in TYPED if kind in schema.names), None)
     if beside is not None:
@@ -83,7 +83,9 @@ def subject_values(metadata: Metadata) -> tuple[str | None, ...]:
 
 def subject_columns(subjects: Sequence[tuple[str | None, ...]], runs: pa.Array) -> Iterator[pa.DictionaryArray]:
     """The `SUBJECT` columns of rows that belong to `subjects[runs[row]]`."""
-    rows: dict[tuple[int, ...], pa.Array] = {tuple(range(len(subjects))): runs}  # many columns change from row to row as others do
+    rows: dict[tuple[int, ...], pa.Array] = {
+        tuple(range(len(subjects))): runs
+    }  # many columns change in the same rows as other columns
     for values in zip(*subjects, strict=True):
         places: dict[str, int] = {}
         codes = tuple(-1 if value is None else places.setdefault(value, len(places)) for value in values)
@@ -92,7 +94,7 @@ def subject_columns(subjects: Sequence[tuple[str | None, ...]], runs: pa.Array) 
         yield pa.DictionaryArray.from_arrays(rows[codes], text_column(list(places)), safe=False)
 
 
-_ZERO: Final = pa.scalar(0, pa.int32())  # a plain 0 would make Arrow import pandas where that is installed
+_ZERO: Final = pa.scalar(0, pa.int32())  # with a plain 0, Arrow imports pandas if it is installed
 
 
 def _nullable(codes: Sequence[int]) -> pa.Array:
@@ -114,7 +116,7 @@ def int_column(values: Sequence[int]) -> pa.Array:
 
 @dataclass(frozen=True)
 class Converted:
-    """What a batch became: the `ts` and `val` columns of a file, and what could not be converted."""
+    """A converted batch: the `ts` and `val` columns of a file, and the values that could not be converted."""
 
     ts: pa.Array
     val: pa.Array
@@ -122,7 +124,7 @@ class Converted:
 
 
 def natural_kind(batch: Batch, histograms: Kind, lists: bool) -> Kind:
-    """What a file is made for where nothing has been written yet."""
+    """The kind of the first file of a partition."""
     val = batch.val.type
     if batch.series.data_type == "histogram" and (pa.types.is_map(val) or val == JSON_TEXT):
         return "map" if histograms == "delays" and not typed.of_delays(batch.series) else histograms
@@ -132,7 +134,7 @@ def natural_kind(batch: Batch, histograms: Kind, lists: bool) -> Kind:
 
 
 def convert(batch: Batch, kind: Kind) -> Converted:
-    """The batch's columns as `kind` has them; a histogram that is none is rejected. Raises ValueError if nothing can be converted."""
+    """The batch's columns for `kind`; an invalid histogram is rejected. Raises ValueError if nothing can be converted."""
     val = batch.val
     if val.type == VAL[kind]:
         return Converted(batch.ts, val, [])
@@ -182,5 +184,5 @@ def json_texts(val: pa.Array) -> pa.Array:
 
 
 def readable(series: Series, ts: pa.Array, val: pa.Array) -> Batch:
-    """Columns of a file as a batch such as a source gives: numbers, or JSON text."""
+    """Columns of a file as a batch of a source: numbers, or JSON text."""
     return Batch.of(series, ts, val if val.type == NUMBER else json_texts(val))

@@ -1,4 +1,4 @@
-"""Histograms out of their JSON texts into one map column, without a Python object a bucket."""
+"""Histograms from JSON texts to one map column, without a Python object per bucket."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pyarrow.csv as csv
 
 from esmond_etl.model.batch import Batch
 
-#: What buckets and counts are made of, in the texts that archives send; any other text is opened the slow way.
+#: The characters of buckets and counts in the texts of archives; a text with other characters is decoded the slow way.
 _DIGITS: Final = b"0123456789.-+e"
 
-#: What is left of a bucket and its count without them, and what stands between two: as most archives write it, and as some do.
+#: The rest of a bucket and its count, and the text between two of them: as most archives write it, and as some do.
 _FORMS: Final = ((b'"": ', b", "), (b'"":', b","))
 
 #: What makes a line "bucket:count" of each bucket.
@@ -26,12 +26,12 @@ _READ: Final = csv.ReadOptions(column_names=["bucket", "count"], use_threads=Fal
 _PARSE: Final = csv.ParseOptions(delimiter=":", quote_char=False)
 _CONVERT: Final = csv.ConvertOptions(column_types={"bucket": pa.string(), "count": pa.int64()}, null_values=[], check_utf8=False)
 
-#: Texts (bytes of them) that take longer to open here than one by one.
+#: Below this many bytes, decoding texts one by one is faster.
 _FEW: Final = 20_000
 
 
 def opened(batch: Batch) -> pa.Array:
-    """The values as map<string, int64>; raises ValueError, naming series and moment, if one is no histogram."""
+    """The values as map<string, int64>; raises ValueError, with series and time, if one is not a histogram."""
     texts = batch.val
     if texts.nbytes < _FEW or texts.null_count:
         return batch.opened().val
@@ -41,12 +41,12 @@ def opened(batch: Batch) -> pa.Array:
         return batch.opened().val
     try:
         return _opened_plain(characters, counts)
-    except pa.ArrowInvalid:  # a count that is no whole number, or that int64 cannot hold
+    except pa.ArrowInvalid:  # a count that is not a whole number, or too large for int64
         return batch.opened().val
 
 
 def _buckets(characters: bytes) -> array[int] | None:
-    """How many buckets each of some JSON texts has that stand one after the other; None if one is not in the usual form."""
+    """The number of buckets in each of several JSON texts; None if one is not in the usual form."""
     *texts, rest = characters.translate(None, _DIGITS).split(b"}")
     counts = array("i", [text.count(b":") for text in texts])
     usual = all(text in _forms(count) for text, count in zip(texts, counts, strict=True))
@@ -55,7 +55,7 @@ def _buckets(characters: bytes) -> array[int] | None:
 
 @lru_cache(10_000)
 def _forms(count: int) -> tuple[bytes, ...]:
-    """What is left of a text with so many buckets, but for its last character."""
+    """The remaining characters of a text with this many buckets, without the last one."""
     return tuple(b"{" + between.join([bucket] * count) for bucket, between in _FORMS)
 
 

@@ -14,21 +14,21 @@ from esmond_etl.model.series import Metadata
 from esmond_etl.tables import columns, typed
 from esmond_etl.tables.columns import VAL, Kind
 
-#: Rows, and bytes, that are written at once: they fill a row group of a Parquet file.
+#: Rows, and bytes, per row group of a Parquet file.
 GROUP_ROWS: Final = 65536
 GROUP_BYTES: Final = 8 << 20
 
 
 @dataclass
 class Subjects:
-    """What is said of every datapoint of a series, each by a small number; for all partitions of a load."""
+    """The descriptions of series, each with a small number; for all partitions of a load."""
 
     values: list[tuple[str | None, ...]] = field(default_factory=list)
     metadata: list[Metadata] = field(default_factory=list)
     numbers: dict[tuple[str | None, ...], int] = field(default_factory=dict)  #: by values
 
     def number(self, metadata: Metadata) -> int:
-        """The number of the subject that `metadata` describes: a transform may describe some series of a key otherwise."""
+        """The number of the subject that `metadata` describes; a transform may describe some series of a key differently."""
         values = columns.subject_values(metadata)
         if values not in self.numbers:
             self.numbers[values] = len(self.values)
@@ -60,7 +60,7 @@ class Rows:
         return size
 
     def has_room(self, count: int, size: int) -> bool:
-        """Whether that many more rows, of so many bytes, go into the same row group."""
+        """Whether this many more rows and bytes fit into the same row group."""
         return self.count + count <= GROUP_ROWS and self.bytes + size <= GROUP_BYTES
 
     def extend(self, other: Rows) -> None:
@@ -92,7 +92,7 @@ class Rows:
             runs.extend(array("i", (places[number],)) * length)
         of_row = pa.Array.from_buffers(pa.int32(), len(runs), [None, pa.py_buffer(runs)])
         said = columns.subject_columns([subjects.values[number] for number in present], of_row)
-        # large values are not copied together; small ones are written faster so
+        # copying pays for small values, but not for large ones
         val = pa.chunked_array(self.val) if kind in ("map", "json") else pa.concat_arrays(self.val)
         widths = [typed.width(subjects.metadata[number], event_type) for number in present] if kind == "delays" else []
         arrays = [pa.concat_arrays(self.ts), val, *columns.beside(kind, val, widths, of_row), *said]
@@ -100,7 +100,7 @@ class Rows:
 
 
 class Block(NamedTuple):
-    """Rows that have been put by in a file."""
+    """Rows that were spilled to a file."""
 
     subjects: array[int]
     lengths: array[int]
@@ -112,7 +112,7 @@ class Block(NamedTuple):
 
 @dataclass
 class Gathered:
-    """Rows of one event type, in memory or put by in a file."""
+    """Rows of one event type, in memory or spilled to a file."""
 
     kind: Kind
     event_type: str

@@ -1,7 +1,7 @@
 """Columns beside `val` whose values can be queried: delays in milliseconds, the hops of traces, subintervals.
 
-They are made of `val` when rows are written, many at a time. What they cannot hold is null there, and still in `val`: a word where
-a number is due, a hop that is no object. Texts for numbers, as old measurements have them, become numbers.
+They are made of `val` when rows are written, many at a time. A value that they cannot hold is null there, and still in `val`: a
+word instead of a number, a hop that is not an object. Numbers written as text, as in old measurements, become numbers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from esmond_etl.model import histograms
 from esmond_etl.model.batch import json_column, number_column
 from esmond_etl.model.series import Metadata, Series
 
-#: Which columns there are; the name is also that of the column.
+#: The typed columns; the name is also the column's name.
 Typed = Literal["delays", "hops", "traces", "intervals", "streams"]
 
 
@@ -49,7 +49,7 @@ HOP: Final = pa.struct(
     ]
 )
 
-#: What a hop is in an archive: the same, but for what it calls by other names.
+#: A hop in an archive's values: the same fields, some with other names.
 _HOP_JSON: Final = pa.struct(
     [
         *(field for field in HOP if field.name not in ("as_number", "as_owner", "error_message")),
@@ -67,7 +67,7 @@ TYPES: Final[dict[Typed, pa.DataType]] = {
     "streams": _list(_list(_INTERVAL)),
 }
 
-#: Those that are made of JSON text, as it has them.
+#: The columns made from JSON text, as the text has them.
 LISTS: Final[dict[Typed, pa.DataType]] = {
     "hops": _list(_HOP_JSON),
     "traces": _list(_list(_HOP_JSON)),
@@ -93,7 +93,7 @@ def of_delays(series: Series) -> bool:
 
 
 def width(metadata: Metadata, event_type: str) -> float:
-    """How many milliseconds the number that names a bucket stands for; NaN if the metadata tells it wrong."""
+    """The width of a bucket in milliseconds; NaN if the metadata have an invalid width."""
     try:
         return histograms.bucket_width(Series(metadata, event_type))
     except ValueError:
@@ -104,7 +104,7 @@ _ONE: Final = pa.scalar(1.0, pa.float64())
 
 
 def delays(histograms: pa.Array, widths: pa.Array) -> pa.Array:
-    """What each histogram (map<string, int64>) counts, a list of {bucket_ms, count}; null where the bucket width is not known."""
+    """The counts of each histogram (map<string, int64>), a list of {bucket_ms, count}; null if the bucket width is not known."""
     offsets, bucket, count = histograms.offsets, _milliseconds(histograms.keys), histograms.items
     if not pc.all(pc.equal(widths, _ONE)).as_py():
         start, length = offsets[0], pc.subtract(offsets[-1], offsets[0]).as_py()
@@ -133,7 +133,7 @@ def _repeated(offsets: pa.Array) -> pa.Array:
 
 
 def _milliseconds(names: pa.Array) -> pa.Array:
-    """What the names of buckets say as numbers; null where they are words."""
+    """The names of buckets as numbers; null for a name that is not a number."""
     try:
         numbers = names.cast(pa.float64())
     except pa.ArrowInvalid:
@@ -145,7 +145,7 @@ def _milliseconds(names: pa.Array) -> pa.Array:
 
 
 def lists(kind: Typed, texts: pa.Array) -> pa.Array:
-    """The lists in JSON texts, typed; null where a text holds no list."""
+    """The lists in JSON texts, typed; null if a text is not a list."""
     if not len(texts):
         return pa.array([], TYPES[kind])
     try:
@@ -159,7 +159,7 @@ _OPEN, _CLOSE, _NOTHING, _NULL, _LINE = (pa.scalar(text, pa.string()) for text i
 
 
 def _read(kind: Typed, texts: pa.Array) -> pa.Array:
-    """The lists; raises ArrowInvalid if anything in them is not of its type."""
+    """The lists; raises ArrowInvalid if an item has the wrong type."""
     if pc.any(pc.match_substring(texts, "\n")).as_py():
         raise pa.ArrowInvalid("a text of several lines")
     lines = pc.binary_join_element_wise(_OPEN, pc.fill_null(texts, _NULL), _CLOSE, _NOTHING)
@@ -170,12 +170,12 @@ def _read(kind: Typed, texts: pa.Array) -> pa.Array:
         parse_options=pa.json.ParseOptions(pa.schema([("v", LISTS[kind])]), unexpected_field_behavior="ignore"),
     )
     if table.num_rows != len(texts):
-        raise pa.ArrowInvalid("a text that is not one value")
+        raise pa.ArrowInvalid("a text that is not exactly one value")
     return table.column("v").combine_chunks()
 
 
 def _renamed(found: pa.Array, wanted: pa.DataType) -> pa.Array:
-    """Hops as `HOP` has them, out of lists of any depth."""
+    """Hops with the fields of `HOP`, from lists of any depth."""
     if pa.types.is_list(wanted):
         inner = _renamed(found.values, wanted.value_type)
         return pa.ListArray.from_arrays(found.offsets, inner, type=wanted, mask=_mask(found.is_null()))
@@ -186,9 +186,9 @@ def _renamed(found: pa.Array, wanted: pa.DataType) -> pa.Array:
 
 
 def _normal(text: str | None, normal: Callable[[Any], Any]) -> bytes:
-    """A text with the same in it, as far as it is of the right type."""
+    """The text without the parts that have the wrong type."""
     try:
-        value = json.loads(text or "null")  # which takes numbers beyond all bounds, too
+        value = json.loads(text or "null")  # this decoder also accepts numbers of any size
     except ValueError:
         value = None
     return msgspec.json.encode(normal(value))
@@ -231,7 +231,7 @@ _SCALARS: Final[dict[pa.DataType, Callable[[Any], Any]]] = {
 
 
 def _as(type_: pa.DataType) -> Callable[[Any], Any]:
-    """What makes of a decoded JSON value one of that type, None where it is something else."""
+    """A function that converts a decoded JSON value to that type, or to None if it has another type."""
     if pa.types.is_list(type_):
         item = _as(type_.value_type)
         return lambda value: [item(each) for each in value] if isinstance(value, list) else None

@@ -47,7 +47,7 @@ def through(transform: Transform, given: Series, *pages: Points) -> list[DataPoi
 
 
 def deliver(sink: Sink, given: Mapping[Series, Points], interval: Interval, window: int = DAY) -> Receipt:
-    """What became of the datapoints of some series in one task of an open sink."""
+    """Deliver the datapoints of some series in one task of an open sink, and return the receipt."""
     load = sink.begin(Task(tuple(given), interval, window))
     for each, points in given.items():
         write(load, each, points)

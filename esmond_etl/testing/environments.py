@@ -1,4 +1,4 @@
-"""Python environments of their own, to install plugins in."""
+"""Separate Python environments, to install plugins in."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Environment:
         (packages / "outer.pth").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def install(self, *projects: Path) -> None:
-        """Build and install projects with pip; what they depend on must be installed outside."""
+        """Build and install projects with pip; their dependencies must be installed outside."""
         options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check"]
         done = self.run("-m", "pip", "install", *options, *map(str, projects))
         if done.returncode:
             raise RuntimeError(f"pip install failed: {done.stderr}")
 
     def run(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """How this environment's Python ended with some arguments, and what it printed."""
+        """Run this environment's Python with some arguments; returns its exit code and output."""
         command = [str(self.python), *arguments]
         outside = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "VIRTUAL_ENV"))}
         return subprocess.run(
@@ -38,5 +38,5 @@ class Environment:
         )
 
     def esmond_etl(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """How `esmond-etl` ended in this environment, and what it printed."""
+        """Run `esmond-etl` in this environment; returns its exit code and output."""
         return self.run("-m", "esmond_etl", *arguments, cwd=cwd)

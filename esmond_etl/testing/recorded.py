@@ -1,4 +1,4 @@
-"""A source and a sink in memory: real ones, that fail where they are told to."""
+"""A source and a sink in memory that fail where they are told to."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RecordedSource(Source):
 
     @property
     def asked(self) -> list[tuple[Series, Interval]]:
-        """What has been read so far."""
+        """The intervals read so far."""
         return self._asked
 
     def series(self, interval: Interval) -> Iterator[Series]:
@@ -35,7 +35,7 @@ class RecordedSource(Source):
         yield from self.recorded
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
-        """What was given of `series`, a batch a page; raises SourceError where it is told to."""
+        """The given datapoints of `series`, one batch per page; raises SourceError where it is told to."""
         self._asked.append((series, interval))
         pages = self.recorded[series]
         for index in range(len(pages) + 1):
@@ -46,12 +46,12 @@ class RecordedSource(Source):
                 yield Batch.from_points(series, points)
 
 
-#: Sinks that share what they hold change it one at a time.
+#: Sinks that share their data change them one at a time.
 _ONE_AT_A_TIME: Final = threading.Lock()
 
 
 class CollectedSink(Sink):
-    """What was committed, kept in memory; sinks that are given one `held` share it, as connections share a server."""
+    """A sink that keeps committed datapoints in memory; sinks with the same `held` share it, as connections share a server."""
 
     held: Any = Field(default_factory=dict, description="series id -> ts -> val")
     failing: str = Field("", description='"begin", "write" or "commit": what raises SinkError')
@@ -107,7 +107,7 @@ class _CollectedLoad(Load):
         self._ended.add(series.id)
 
     def commit(self) -> Receipt:
-        """Replace what the series that were ended had in the task's interval."""
+        """Replace the datapoints of the ended series in the task's interval."""
         self._sink.fail_at("commit")
         return Receipt(*self._sink.take(self._task.interval, {key: self._points[key] for key in self._ended}))
 

@@ -34,7 +34,7 @@ class SinkSuite:
     """What every sink must do: derive a class `Test...` from it, and define `sink`."""
 
     event_types: ClassVar[tuple[str, ...]] = tuple(_VALUES)  #: of these four, those that it is tested with
-    kills: ClassVar[int] = 8  #: at so many moments of a commit the process is killed
+    kills: ClassVar[int] = 8  #: number of moments of a commit at which the process is killed
     forks: ClassVar[bool] = True  #: False for a sink whose library refuses to work in a forked process: then test kills yourself
 
     def sink(self, tmp_path: Path) -> Sink:
@@ -69,7 +69,7 @@ class SinkSuite:
         }
 
     def held(self, sink: Sink, all_series: Iterable[Series]) -> dict[Series, list[DataPoint]]:
-        """What the target holds of some series."""
+        """The target's datapoints of some series."""
         return {each: self.delivered(sink, each) for each in all_series}
 
     def test_what_is_committed_is_what_was_given(self, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ class SinkSuite:
             try:
                 load.commit()
                 assert self.held(sink, whole) == whole
-            except SinkError:  # it may have none of such a task
+            except SinkError:  # after a failed task it may have none
                 load.rollback()
             assert self.held(sink, broken) == broken
 

@@ -33,7 +33,7 @@ class SourceSuite:
         return None
 
     def expected(self) -> Mapping[str, Points] | None:
-        """What there is in `interval`: series id, as text -> datapoints; None if the suite is not to look at it."""
+        """The expected datapoints in `interval`: series id, as text -> datapoints; None to skip this test."""
         return None
 
     @contextmanager

@@ -51,7 +51,7 @@ class EsmondSource(Connection, Source):
     match: dict[str, str | int | float] = Field(
         default_factory=dict, description="the archive's own filters, sent as they are: source, destination, tool-name, ..."
     )
-    page: int = Field(10_000, gt=0, le=10_000, description="datapoints a request at most")
+    page: int = Field(10_000, gt=0, le=10_000, description="datapoints per request at most")
     spacing: Duration = Field(
         1,
         gt=0,

@@ -70,7 +70,7 @@ _BY: Final = '{pipeline=~"$pipeline"}'
 
 HEALTH: Final = (
     Health(
-        "Lag", "s", "How long ago the time ends up to which all has been delivered.", f"esmond_etl_lag_seconds{_BY}", "{{pipeline}}"
+        "Lag", "s", "Age of the time up to which everything has been delivered.", f"esmond_etl_lag_seconds{_BY}", "{{pipeline}}"
     ),
     Health(
         "Since the last complete run",

@@ -75,7 +75,7 @@ class Python(BatchTransform):
             sys.path.append(folder)  # for good: the module may import others when it is called
         try:
             function: Any = getattr(importlib.import_module(module_name), name, None)
-        except Exception as error:  # whatever a stranger's module raises
+        except Exception as error:  # a plugin's module may raise anything
             raise ConfigError(f"call = {self.call!r}: {module_name} cannot be imported: {_told(error)}") from None
         if not callable(function):
             raise ConfigError(f"call = {self.call!r}: {module_name} has no function {name}")

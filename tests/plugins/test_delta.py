@@ -238,7 +238,7 @@ def test_small_files_are_merged_and_rows_stay(tmp_path: Path) -> None:
 
 
 def test_a_place_without_files_is_not_compacted(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="there is nothing there to compact"):
+    with pytest.raises(ConfigError, match="nothing to compact there"):
         CliRunner().invoke(compact, [str(tmp_path)], catch_exceptions=False)
 
 

@@ -195,6 +195,6 @@ def test_the_command_takes_paths_and_pipeline_files(tree: Path, tmp_path: Path) 
     assert (result.exit_code, result.output) == (0, f"{tree}: 120 files in 4 folders merged into 4\n")
     result = CliRunner().invoke(command, [str(tree)], catch_exceptions=False)
     assert (result.exit_code, result.output) == (0, f"{tree}: 0 files in 0 folders merged into 0\n")
-    with pytest.raises(ConfigError, match=f"^{tmp_path}/nowhere: there is nothing there to compact$"):
+    with pytest.raises(ConfigError, match=f"^{tmp_path}/nowhere: nothing to compact there$"):
         CliRunner().invoke(command, [f"{tmp_path}/nowhere"], catch_exceptions=False)
     assert not (tmp_path / "nowhere").exists()
