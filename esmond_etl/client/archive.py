@@ -95,7 +95,7 @@ class Archive:
     deadline: float | None = None  #: deadline of a request that reads, s; None for ten times `timeout`
     patience: float | None = None  #: deadline for the answer to a request that writes, s; None for twenty times `timeout`
     follow: Sequence[str] = ()  #: other hosts that the archive may lead to, without credentials
-    largest: int = 256 * 2**20  #: bytes of an answer at most, after decompression
+    largest: int = 256 * 2**20  #: largest answer in bytes, after decompression
     retries: int = 4
     backoff: float = 0.3  #: s before the first retry; twice as long before each further one
     parallel: int = 8  #: requests in flight at most

@@ -37,7 +37,7 @@ __all__ = ["Archive", "Conflict", "Loaded", "Refused", "Running", "load", "recor
 @hookimpl
 def esmond_etl_commands() -> "dict[str, click.Command]":
     """The commands `archive` and `demo`."""
-    from esmond_etl_archive.commands import archive  # click is loaded when a command is looked up
+    from esmond_etl_archive.commands import archive  # late import: click is loaded when a command is looked up
     from esmond_etl_archive.demo import demo
 
     return {"archive": archive, "demo": demo}

@@ -28,7 +28,7 @@ _NOT_JSON = "Must post content-type: application/json header and json-formatted 
 def app(archive: Archive, gate: Gate, path: str, slow: float | None = None) -> falcon.App[falcon.Request, falcon.Response]:
     """The WSGI application that serves an archive under `path`.
 
-    It writes `slow` values a second in bulk requests, as slowly as a real esmond does, if that is given.
+    With `slow`, bulk requests write that many values per second, as slowly as a real esmond.
     """
     made = falcon.App(middleware=[gate])
     made.add_error_handler(Refused, _refused)
@@ -45,7 +45,7 @@ def app(archive: Archive, gate: Gate, path: str, slow: float | None = None) -> f
 
 
 class Gate:
-    """Counts every request, and turns away the ones with a wrong token, and those that write without."""
+    """Counts every request, and refuses those with a wrong token, and writes without a token."""
 
     def __init__(self, token: str, requests: Counter[str]) -> None:
         self._token = token.encode()
@@ -58,19 +58,19 @@ class Gate:
             self._requests[req.method] += 1
 
     def process_resource(self, req: falcon.Request, _resp: falcon.Response, _resource: Any, _params: dict[str, Any]) -> None:
-        """Check the token, for reading too if there is one."""
+        """Check the token; a reader who sends one is checked too."""
         if refusal := self.refusal(req.method, req.auth or ""):
             raise falcon.HTTPUnauthorized(description=refusal, challenges=["Token"])
 
     def refusal(self, method: str, authorization: str) -> str:
-        """Why a request is turned away, or ""."""
+        """Why a request is refused, or ""."""
         scheme, _, given = authorization.partition(" ")
         if scheme.lower() != "token":
             return "" if method in ("GET", "HEAD", "OPTIONS") else "Authentication credentials were not provided."
         return "" if hmac.compare_digest(given.strip().encode(), self._token) else "Invalid token."
 
     def process_response(self, _req: falcon.Request, resp: falcon.Response, resource: Any, _succeeded: bool) -> None:
-        """Say what may be done here, whatever the answer is."""
+        """Set the Allow header, whatever the answer is."""
         if isinstance(resource, _Resource):
             resp.set_header("Allow", resource.allow)
 
@@ -87,7 +87,7 @@ def _serialize(req: falcon.Request, resp: falcon.Response, error: falcon.HTTPErr
 
 
 class _Slash:
-    """Sends a reader on to the same address with a slash at its end."""
+    """Redirects a reader to the same address with a slash at its end."""
 
     def on_get(self, req: falcon.Request, resp: falcon.Response, **_params: str) -> None:
         """301."""
@@ -126,7 +126,7 @@ class _List(_Resource):
     on_head = on_get
 
     def on_post(self, req: falcon.Request, resp: falcon.Response) -> None:
-        """A new metadata, or the one that is there already."""
+        """Create metadata, or return those that exist already."""
         key = self._archive.add(posted(_posted(req)))
         served = self._links(req).metadata(self._archive.metadata(key))
         resp.status = falcon.HTTP_201
@@ -135,13 +135,13 @@ class _List(_Resource):
 
 
 class Labour:
-    """Takes as long over values as a slow archive does; several requests share its speed."""
+    """Delays writes as a slow archive does; concurrent requests share its speed."""
 
     def __init__(self, speed: float) -> None:
         self._speed, self._active, self._lock = speed, 0, Lock()  # values a second
 
     def __call__(self, values: int) -> None:
-        """Take the time that so many values need."""
+        """Wait for the time that this many values need."""
         with self._lock:
             self._active += 1
         left, step = float(values), 0.02
@@ -180,7 +180,7 @@ class _Metadata(_Resource):
         _created(resp)
 
     def on_patch(self, _req: falcon.Request, _resp: falcon.Response, key: str) -> NoReturn:
-        """Refused, though `Allow` lists it."""
+        """Refuse the method, though `Allow` lists it, as esmond does."""
         raise falcon.HTTPMethodNotAllowed([])
 
 
@@ -302,7 +302,7 @@ def _query(req: falcon.Request) -> dict[str, str]:
 
 
 def _set_links(req: falcon.Request, resp: falcon.Response, part: Slice, more: bool) -> tuple[str | None, str | None]:
-    """The addresses of the pages before and after, which are also made known in the Link header."""
+    """The addresses of the previous and the next page, which are also in the Link header."""
     base, query = f"{req.prefix}{req.path}", _query(req)
     before = _page(base, query, part.limit, part.offset - part.limit) if part.offset > 0 else None
     after = _page(base, query, part.limit, part.offset + part.limit) if more else None

@@ -1,4 +1,4 @@
-"""The commands `esmond-etl archive serve` and `esmond-etl archive load`: what they need is imported when they are called."""
+"""The commands `esmond-etl archive serve` and `esmond-etl archive load`: each imports what it needs when it is called."""
 
 import signal
 from collections.abc import Iterator
@@ -17,19 +17,23 @@ def archive() -> None:
 
 @archive.command(name="serve")
 @_FILE
-@click.option("--port", type=click.IntRange(0, 65535), default=8085, show_default=True, help="0 picks one that is free.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--token", envvar="ESMOND_ETL_ARCHIVE_TOKEN", help="What a writer has to know; without it the archive is read-only.")
-@click.option("--script-alias", default="esmond", show_default=True, help="What stands before /perfsonar/archive/ in URLs.")
 @click.option(
-    "--slow", type=click.FloatRange(0, min_open=True), metavar="N", help="Write N values a second, as slowly as a real esmond."
+    "--port", type=click.IntRange(0, 65535), default=8085, show_default=True, help="Port to listen on; 0 picks a free one."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--token", envvar="ESMOND_ETL_ARCHIVE_TOKEN", help="Token that writers must send; without it the archive is read-only."
+)
+@click.option("--script-alias", default="esmond", show_default=True, help="Path before /perfsonar/archive/ in URLs.")
+@click.option(
+    "--slow", type=click.FloatRange(0, min_open=True), metavar="N", help="Write N values per second, as slowly as a real esmond."
 )
 def serve_command(file: Path, port: int, host: str, token: str | None, script_alias: str, slow: float | None) -> None:
-    """Serve the archive in FILE, which is made if it is not there, until interrupted."""
+    """Serve the archive in FILE until interrupted; FILE is created if it is missing."""
     from esmond_etl_archive.server import serve
 
     stop = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # in all threads: they come to sigwait
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # blocked in all threads, so that sigwait gets them
     with _one_sentence(file), serve(file, port, token, host, script_alias, slow) as running:
         click.echo(f"{file} is served at {running.archive_url}")
         signal.sigwait(stop)
@@ -39,10 +43,8 @@ def serve_command(file: Path, port: int, host: str, token: str | None, script_al
 @_FILE
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def load_command(file: Path, data: Path) -> None:
-    """Load the measurements in DATA into the archive in FILE, which is made if it is not there.
-
-    DATA is a JSON list of {"metadata": what is posted to an archive, "datapoints": {event type: [[ts, val], ...]}}. What is there
-    already stays as it is.
+    """Load the measurements in DATA into the archive in FILE, which is created if it is missing. DATA is a JSON list of
+    {"metadata": what is posted to an archive, "datapoints": {event type: [[ts, val], ...]}}. Existing datapoints do not change.
     """
     from esmond_etl_archive.loading import load, records
     from esmond_etl_archive.store import Archive
@@ -59,7 +61,7 @@ def load_command(file: Path, data: Path) -> None:
 
 @contextmanager
 def _one_sentence(file: Path) -> Iterator[None]:
-    """Ends the command with what went wrong, and exit status 2."""
+    """Ends the command with the error, and exit code 2."""
     import sqlite3
 
     from esmond_etl_archive.refusal import Refused

@@ -19,7 +19,7 @@ from esmond_etl.cli import show
 if TYPE_CHECKING:
     from esmond_etl import Pipeline, Result
 
-#: Marks a folder as one that the demo made, and may make anew.
+#: Marks a folder that the demo created, and may overwrite.
 MARK = ".esmond-etl-demo"
 
 TOKEN = "demo"
@@ -32,13 +32,13 @@ _TARGETS = {"delta": "Delta", "sql": "SQL", "influxdb": "InfluxDB"}
     "--directory", type=click.Path(file_okay=False, path_type=Path), default="esmond-etl-demo", show_default=True, help="Where."
 )
 @click.option("--days", type=click.IntRange(1, 365), default=28, show_default=True, help="Days of sample measurements.")
-@click.option("--with", "more", metavar="NAME,...", default="", help="Deliver also to these: delta, sql, influxdb.")
+@click.option("--with", "more", metavar="NAME,...", default="", help="Also deliver to these: delta, sql, influxdb.")
 def demo(directory: Path, days: int, more: str) -> int:
     """Fill an archive with sample measurements, mirror it into another, export it to Parquet, and compare all three.
 
-    Both archives run on this machine, on free ports, and are gone in the end; what was moved stays in the directory.
+    Both archives run on this machine, on free ports, and stop at the end; the data stay in the directory.
 
-    With --with, the measurements go to further targets, and are compared there, too. Delta tables and an SQLite database are made in
+    With --with, the measurements also go to other targets, and are compared there. Delta tables and an SQLite database are made in
     the directory. InfluxDB must be running: INFLUXDB_URL, INFLUXDB_TOKEN, INFLUXDB_ORG and INFLUXDB_BUCKET say where.
     """
     chosen = {"Parquet": "to-warehouse.toml"} | {_named(name): f"to-{name}.toml" for name in more.split(",") if name}
@@ -60,7 +60,7 @@ def demo(directory: Path, days: int, more: str) -> int:
 
 
 def _named(name: str) -> str:
-    """What people call a target."""
+    """The name of a target for people."""
     if name not in _TARGETS:
         raise ConfigError(f"--with {name}: the demo knows {', '.join(_TARGETS)}")
     return _TARGETS[name]
@@ -69,7 +69,7 @@ def _named(name: str) -> str:
 def _prepare(directory: Path) -> None:
     if directory.exists():
         if any(directory.iterdir()) and not (directory / MARK).exists():
-            raise ConfigError(f"{directory}: is not empty, and not of an earlier demo; name another with --directory")
+            raise ConfigError(f"{directory}: is not empty, and not from an earlier demo; choose another one with --directory")
         shutil.rmtree(directory)
     directory.mkdir(parents=True)
     (directory / MARK).touch()
@@ -95,7 +95,7 @@ def _archives(directory: Path, days: int) -> Iterator[tuple[str, str]]:
 
 
 def _load(name: str) -> Pipeline:
-    from esmond_etl import load  # pydantic and pyarrow are not for those who only want `--help`
+    from esmond_etl import load  # late imports: `--help` needs neither pydantic nor pyarrow
 
     package = Path(esmond_etl.__file__).parent
     installed = package / "pipelines" / name

@@ -1,4 +1,4 @@
-"""One request's datapoints on their way into the archive: base values, and the summaries that they change."""
+"""The datapoints of one request: base values, and the summaries that they change."""
 
 import json
 import sqlite3
@@ -37,7 +37,7 @@ class Row(NamedTuple):
     window: int  #: s
 
     def bin(self, ts: int) -> int:
-        """Where a value of `ts` stands in this series."""
+        """The time at which this series keeps a value of `ts`."""
         return ts - ts % self.window if self.window else ts
 
 
@@ -45,14 +45,14 @@ class Fold:
     """Collects the datapoints of one request, and writes them all at once."""
 
     def __init__(self, db: sqlite3.Connection, key: str, times: Iterable[int], known: dict[int, set[int]] | None = None) -> None:
-        """With `known`, that is what was there before the request, whatever has come since."""
+        """`known` are the times that existed before the request; None: look now."""
         self._db = db
         self._times = text(list(times)).decode()
         self._rows: defaultdict[str, list[Row]] = defaultdict(list)
         for name, *rest in db.execute(_ROWS, (key,)):
             self._rows[name].append(Row(rest[0], EVENT_TYPES[name].data_type, rest[1], rest[2]))
         self._taken: dict[int, set[int]] = {} if known is None else known
-        self._adds = known is not None  # to what other requests have written meanwhile
+        self._adds = known is not None  # times that other requests have written meanwhile
         self._numbers: defaultdict[Row, dict[int, tuple[int, int]]] = defaultdict(dict)
         self._histograms: defaultdict[Row, dict[int, dict[str, int]]] = defaultdict(dict)
         self._statistics: dict[Row, Row] = {}  # an aggregation -> the statistics that are made of it
@@ -65,9 +65,8 @@ class Fold:
         return {base: {ts for (ts,) in self._db.execute(_TIMES, (base, self._times))} for base in bases}
 
     def add(self, point: Point) -> None:
-        """Take one datapoint; one of an event type that the metadata does not declare is dropped.
-
-        Raises Refused for a value that cannot be kept, and then takes nothing of it.
+        """Add one datapoint; it is dropped if the metadata do not declare its event type. Raises Refused for an invalid value, and
+        then adds nothing.
         """
         name = point.event_type
         if not isinstance(name, str) or name not in EVENT_TYPES:
@@ -85,7 +84,7 @@ class Fold:
             self._written.update(rows)
 
     def write(self, now: int) -> None:
-        """Write what was taken, and the summaries that it changes."""
+        """Write the datapoints, and the summaries that they change."""
         for row, fractions in self._numbers.items():
             self._write_numbers(row, fractions)
         for row, counts in self._histograms.items():
@@ -95,7 +94,7 @@ class Fold:
         self._db.executemany("UPDATE series SET time_updated = ? WHERE id = ?", [(now, row.id) for row in self._written])
 
     def _refuse_twice(self, base: Row, name: str, ts: int) -> None:
-        """Only what was there before the request is in the way: a time twice in one request adds up."""
+        """Only earlier datapoints are a conflict: one time twice in a request adds up."""
         if base.id not in self._taken:
             self._taken[base.id] = {ts for (ts,) in self._db.execute(_TIMES, (base.id, self._times))}
         if ts in self._taken[base.id]:
@@ -130,7 +129,7 @@ class Fold:
         self._write(row, points)
 
     def _write_histograms(self, row: Row, changes: dict[int, dict[str, int]]) -> None:
-        """Write an aggregation, and the statistics of it."""
+        """Write an aggregation, and its statistics."""
         before = {ts: json.loads(kept)["val"] for ts, kept in self._existing(_TEXTS, row, changes)}
         totals = {ts: add_histogram(before.get(ts, {}), counts) for ts, counts in changes.items()}
         self._write(row, [(ts, text(total).decode(), None, None) for ts, total in totals.items()])

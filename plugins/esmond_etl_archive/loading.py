@@ -21,12 +21,12 @@ Counts = Counter[str]
 
 
 class Loaded(NamedTuple):
-    """What came of loading."""
+    """The result of loading."""
 
     metadata: int = 0
     written: int = 0
-    unchanged: int = 0  #: there already, with the same value
-    conflicts: int = 0  #: there already, with another value that stays
+    unchanged: int = 0  #: present already, with the same value
+    conflicts: int = 0  #: present already, with another value, which stays
 
 
 class _Record(msgspec.Struct):
@@ -37,7 +37,7 @@ class _Record(msgspec.Struct):
 def records(path: str | Path) -> Iterator[Mapping[str, Any]]:
     """The records of a file: `{"metadata": what is posted, "datapoints": {event type: [[ts, val], ...]}}` each.
 
-    Raises Refused if it holds something else, OSError if it cannot be read.
+    Raises Refused if it has another format, OSError if it cannot be read.
     """
     try:
         for record in msgspec.json.decode(Path(path).read_bytes(), type=list[_Record]):
@@ -47,7 +47,7 @@ def records(path: str | Path) -> Iterator[Mapping[str, Any]]:
 
 
 def load(archive: Archive, records: Iterable[Mapping[str, Any]]) -> Loaded:
-    """What came of writing records into an archive.
+    """Write records into an archive, and return the result.
 
     Raises Refused at the first value that cannot be kept, or that the metadata of its record does not declare.
     """
@@ -86,7 +86,7 @@ def _write(archive: Archive, key: str, event_type: str, points: Mapping[int, Any
         archive.write(key, [Point(ts, event_type, value) for ts, value in points.items()])
     except Refused:
         for ts, value in points.items():
-            _text(event_type, ts, value)  # raises for the one that was refused, and says which it is
+            _text(event_type, ts, value)  # raises for the one that was refused, with its place
         raise
 
 

@@ -1,4 +1,4 @@
-"""Metadata as they are posted and as they are served. No I/O."""
+"""Metadata as they are posted and as served. No I/O."""
 
 import hashlib
 import ipaddress
@@ -20,7 +20,7 @@ ADDRESSES = ("source", "destination", "measurement-agent")  #: the fields that a
 
 
 class Declared(NamedTuple):
-    """One series that a metadata declares."""
+    """One series that metadata declare."""
 
     event_type: str
     summary_type: str = "base"
@@ -29,7 +29,7 @@ class Declared(NamedTuple):
 
 @dataclass(frozen=True)
 class Posted:
-    """A metadata that is fit to be kept."""
+    """Valid metadata."""
 
     subject_type: str
     subject: dict[str, str]
@@ -39,7 +39,7 @@ class Posted:
 
 
 def posted(data: Any) -> Posted:
-    """What is posted, checked as esmond checks it."""
+    """The posted metadata, checked as esmond checks them."""
     data = data if isinstance(data, dict) else {}
     for field in ("subject-type", "event-types"):
         if field not in data:
@@ -123,7 +123,7 @@ def _window(event_type: str, kind: str, summary: Mapping[str, Any]) -> int:
 
 
 def _checksum(subject_type: str, subject: Mapping[str, Any], free: Mapping[str, Any], series: Iterable[Declared]) -> str:
-    """What tells metadata apart; neither letter case, nor order, nor the type of a value does."""
+    """The identity of metadata; letter case, order, and the types of values do not count."""
     digest = hashlib.sha256(subject_type.encode())
     for name, value in sorted({**subject, **free}.items()):
         digest.update(f"\0{name}\1{value}".lower().encode())
@@ -133,14 +133,14 @@ def _checksum(subject_type: str, subject: Mapping[str, Any], free: Mapping[str, 
 
 
 class Links:
-    """Where an archive is found: makes the addresses that stand in its answers."""
+    """The addresses of an archive, as used in its answers."""
 
     def __init__(self, host: str, path: str) -> None:
         self.host = host  #: scheme and authority
         self.path = path  #: of the list of metadata, with a slash at its end
 
     def event_type(self, key: str, name: str, series: Iterable[tuple[str, int, int | None]]) -> dict[str, Any]:
-        """An event type as it is served, from (summary type, window, time updated) of its series."""
+        """An event type as served, from (summary type, window, time updated) of its series."""
         base = [updated for kind, _, updated in series if kind == "base"]
         return {
             "base-uri": f"{self.path}{key}/{name}/base",
@@ -150,7 +150,7 @@ class Links:
         }
 
     def summary(self, key: str, name: str, kind: str, window: int, updated: int | None) -> dict[str, Any]:
-        """A summary as it is served."""
+        """A summary as served."""
         return {
             "uri": f"{self.path}{key}/{name}/{URL_WORDS[kind]}/{window}",
             "summary-type": kind,
@@ -159,7 +159,7 @@ class Links:
         }
 
     def metadata(self, kept: "Kept") -> dict[str, Any]:
-        """A metadata as it is served."""
+        """Metadata as served."""
         return {
             **{name.replace("_", "-"): value for name, value in kept.parameters.items()},  # esmond does that to all names
             "url": f"{self.host}{self.path}{kept.key}/",
@@ -173,7 +173,7 @@ class Links:
 
 @dataclass(frozen=True)
 class Kept:
-    """A metadata as it is kept."""
+    """Metadata as stored."""
 
     key: str
     subject_type: str

@@ -1,20 +1,20 @@
-"""What the archive refuses, as its callers hear it."""
+"""Errors of the archive, as its clients see them."""
 
 
 class Refused(Exception):
-    """A request that the archive does not take; its text is the `detail` of the answer."""
+    """A request that the archive refuses; its text is the `detail` of the answer."""
 
     status = 400  #: of HTTP
 
 
 class Conflict(Refused):
-    """A number is there already at this time."""
+    """There is already a number at this time."""
 
     status = 409
 
 
 class NotFound(Refused):
-    """There is no such thing in the archive."""
+    """The archive does not have it."""
 
     status = 404
 

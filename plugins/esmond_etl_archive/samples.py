@@ -92,7 +92,7 @@ def _busy(ts: int) -> float:
 
 
 def _times(random: Random, start: int, days: int, every: int) -> Iterator[int]:
-    """Regular times, a little late each."""
+    """Regular times, each a little late."""
     offset = random.randrange(every // 2)
     for ts in range(start + offset, start + days * _DAY, every):
         yield ts + random.randrange(every // 20)
@@ -175,7 +175,7 @@ def _delay_at(random: Random, delay: float, ttl: int, ts: int, points: Datapoint
 
 
 def _histogram(random: Random, delay: float, busy: float, packets: int) -> dict[str, int]:
-    """Packets by delay in ms: most of them at once, the others in a tail that is longer when the network is busy."""
+    """Packets by delay in ms: most with the shortest delay, the others in a tail that is longer when the network is busy."""
     at, left = delay + 0.05 * random.random(), packets
     counts: dict[str, int] = {}
     while left:

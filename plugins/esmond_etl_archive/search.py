@@ -25,15 +25,15 @@ _SERIES = {"event-type": "event_type", "summary-type": "summary_type", "summary-
 
 
 class Times(NamedTuple):
-    """The times that a request asks for, both ends included."""
+    """The time range of a request, both ends included."""
 
     begin: int = 0
-    end: int | None = None  #: None where it is left open
-    given: bool = False  #: whether the request says anything of time
+    end: int | None = None  #: None if it is open
+    given: bool = False  #: whether the request has a time filter
 
 
 def times(query: Mapping[str, str], now: int) -> Times:
-    """The times that a query string asks for."""
+    """The time range of a query string."""
     found = _times({name: _second(query[name]) for name in _RESERVED if name in query and name.startswith("time")}, now)
     if found.end is not None and found.end < found.begin:
         raise Refused("Requested start time must be less than end time")
@@ -64,16 +64,16 @@ def _second(value: str) -> int:
 
 
 def bounded(value: str, refusal: str) -> int:
-    """`value` as an integer that SQLite can hold; raises Refused if it is none."""
+    """`value` as an integer that SQLite can hold; raises Refused if it is not one."""
     try:
         number = int(value)
     except ValueError:
         raise Refused(refusal) from None
-    return max(-(2**53), min(number, 2**53))  # SQLite's integers end somewhere
+    return max(-(2**53), min(number, 2**53))  # limit of SQLite's integers
 
 
 class Slice(NamedTuple):
-    """The part of an answer that a request asks for."""
+    """The limit and offset of a request."""
 
     limit: int = DEFAULT_LIMIT
     offset: int = 0
@@ -97,18 +97,18 @@ class Search:
     values: list[str | int] = field(default_factory=list)
 
     def add(self, sql: str, *values: str | int) -> None:
-        """Make it stricter."""
+        """Add a condition."""
         self.sql.append(sql)
         self.values.extend(values)
 
     @property
     def where(self) -> str:
-        """The condition, fit to stand after WHERE."""
+        """The condition, for use after WHERE."""
         return " AND ".join(self.sql) or "1"
 
 
 def search(query: Mapping[str, str], now: int) -> Search:
-    """The metadata that a query string asks for."""
+    """The condition of a query string on metadata."""
     found = Search()
     if len(query) > MOST_FILTERS:
         raise Refused(f"A request may have {MOST_FILTERS} parameters at most, not {len(query)}")
@@ -143,7 +143,7 @@ def _add_series(found: Search, query: Mapping[str, str], asked: Times) -> None:
 
 
 def _resolve(host: str, rule: str) -> list[str]:
-    """The addresses of a host today; an address is its own."""
+    """The present addresses of a host; for an address, itself."""
     if rule not in _DNS_RULES:
         raise Refused(f"Invalid dns-match-rule parameter {rule}")
     families, first_is_enough = _DNS_RULES[rule]

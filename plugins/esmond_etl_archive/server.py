@@ -35,11 +35,11 @@ class Running:
         alias = script_alias.strip("/")
         path = f"/{alias}/perfsonar/archive/" if alias else "/perfsonar/archive/"
         self.archive = archive
-        self.token = token  #: what writing takes
+        self.token = token  #: token for writing
         self.port: int = port
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"  #: without a slash at its end
         self.archive_url = self.url + path  #: of the list of metadata
-        self.requests: Counter[str] = Counter()  #: answered so far, by method
+        self.requests: Counter[str] = Counter()  #: requests answered so far, by method
         self._pulled = threading.Event()
         gate = Gate(token, self.requests)
         self._server = _waitress(app(archive, gate, path, slow), listening, gate)
@@ -47,14 +47,14 @@ class Running:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop once the requests that are under way have been answered."""
+        """Stop after the requests under way have been answered."""
         self._server.task_dispatcher.shutdown(timeout=30)
         self._server.trigger.pull_trigger(self._close)
         self._pulled.set()
         self._thread.join(timeout=30)
 
     def _close(self) -> None:
-        """Called in the server's own thread, whose loop ends when nothing is open."""
+        """Close the server from its own thread: its loop ends when nothing is open."""
         self._pulled.wait(30)  # another event may have woken the loop: the trigger stays open until it has been pulled
         for channel in self._server.active_channels.values():
             channel.close_when_flushed = True
@@ -72,7 +72,7 @@ def serve(
 ) -> Iterator[Running]:
     """An archive, or the one in a file, served in the background until the context ends.
 
-    Port 0 is one that is free; without a token, one is made up. With `slow`, it writes so many values a second.
+    Port 0 picks a free one; without a token, a random one is made. With `slow`, it writes that many values per second.
 
     Raises OSError if it cannot listen there.
     """
@@ -121,7 +121,7 @@ def _most_connections() -> int:
 
 
 def _channel(gate: Gate) -> Any:
-    """The class of a connection that does not read the body of a request which the gate turns away."""
+    """The class of connections that do not read the body of a request that the gate refuses."""
 
     class Parser(HTTPRequestParser):  # type: ignore[misc,unused-ignore]
         body_rcv: Any = None
@@ -129,7 +129,7 @@ def _channel(gate: Gate) -> Any:
         def parse_header(self, header_plus: bytes) -> None:
             super().parse_header(header_plus)
             if self.body_rcv is not None and gate.refusal(self.command, self.headers.get("AUTHORIZATION", "")):
-                # the application refuses it once more, in its own words; what follows is no request
+                # the application refuses it again, with the answer; the body that follows is not read as a request
                 self.headers.pop("CONTENT_LENGTH", None)
                 self.body_rcv, self.content_length, self.chunked = None, 0, False
                 self.expect_continue, self.connection_close, self.version = False, True, "1.0"

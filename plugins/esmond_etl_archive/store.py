@@ -47,12 +47,12 @@ Row = tuple[Any, ...]
 class Page(NamedTuple):
     """Some datapoints of a series, oldest first."""
 
-    json: bytes  #: as they are served
-    more: bool = False  #: whether the archive knows that there are more; with a limit it mostly does not
+    json: bytes  #: as served
+    more: bool = False  #: whether the archive knows that there are more; with a limit it usually does not
 
 
 class Archive:
-    """An esmond archive in one file; any number of threads may use it, and of processes."""
+    """An esmond archive in one file; any number of threads and processes may use it."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -62,7 +62,7 @@ class Archive:
         prepare(self._writer)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with suppress(Empty):
             while True:
                 self._readers.get_nowait().close()
@@ -70,7 +70,7 @@ class Archive:
             self._writer.close()
 
     def add(self, posted: Posted) -> str:
-        """The key of a metadata: a new one, or that of the same metadata posted before."""
+        """The key of metadata: a new one, or that of the same metadata posted before."""
         with self._transaction() as db:
             row = db.execute("SELECT key FROM metadata WHERE checksum = ?", (posted.checksum,)).fetchone()
             return str(row[0]) if row else _insert(db, posted)
@@ -78,8 +78,8 @@ class Archive:
     def write(self, key: str, points: Iterable[Point], work: Callable[[int], None] | None = None) -> None:
         """Write datapoints in order, in one transaction; they are on disk when this returns.
 
-        Raises Refused for the first that cannot be taken (Conflict if a number is there already): what comes before it is
-        written, what comes after is not.
+        Raises Refused for the first one that is refused (Conflict if there is already a number): those before it are written, those
+        after it are not.
 
         With `work`, which is called with the number of datapoints and takes its time, a write is as careless as a real esmond's: it looks
         first for what is there already, and writes afterwards, so that two writes of one number at the same time add up.
@@ -102,7 +102,7 @@ class Archive:
             raise refused
 
     def page(self, key: str, event_type: str, summary_type: str, window: int, times: Times, part: Slice) -> Page:
-        """Some datapoints of one series; none of a series that is not there."""
+        """Some datapoints of one series; none if the series does not exist."""
         with self._reader() as db:
             series = db.execute(_SERIES, (key, event_type, summary_type, window)).fetchone()
             if series is None:
@@ -113,7 +113,7 @@ class Archive:
             return Page(json, more)
 
     def datapoints(self, key: str, event_type: str, times: Iterable[int]) -> dict[int, str]:
-        """The JSON of the base datapoints at some times, by time; what is not there is left out."""
+        """The JSON of the base datapoints at some times, by time; missing ones are left out."""
         with self._reader() as db:
             series = db.execute(_SERIES, (key, event_type, "base", 0)).fetchone() or (None,)
             return dict(db.execute(_DATAPOINTS, (series[0], text(list(times)).decode())).fetchall())
@@ -128,7 +128,7 @@ class Archive:
         return found[0]
 
     def search(self, search: Search, part: Slice) -> tuple[int, list[Kept]]:
-        """How many metadata meet the condition, and some of them by ascending key."""
+        """The number of metadata that meet the condition, and some of them by ascending key."""
         with self._reader() as db:
             some = f"FROM metadata WHERE {search.where} ORDER BY key LIMIT {part.limit} OFFSET {part.offset}"
             total = db.execute(f"SELECT count(*) FROM metadata WHERE {search.where}", search.values).fetchone()[0]
@@ -152,7 +152,7 @@ class Archive:
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
-        """A connection of this thread's own for a while, that sees one state of the archive."""
+        """A connection for this thread that sees one state of the archive."""
         try:
             db = self._readers.get_nowait()
         except Empty:
@@ -176,7 +176,7 @@ def _until_refused(points: Iterable[Point]) -> tuple[list[Point], Refused | None
 
 
 def _times(points: Iterable[Point]) -> set[int]:
-    """The times of what may be written; one that is none will be refused when its turn comes."""
+    """The valid times of what may be written; an invalid one is refused later."""
     times = set()
     for point in points:
         try:

@@ -1,7 +1,7 @@
-"""Values as an archive takes, keeps and serves them, by data type. No I/O.
+"""Values as an archive accepts, stores and serves them, by data type. No I/O.
 
-A number is kept as a fraction of two integers, so that summaries can go on adding to it; what is not a number is kept as the
-JSON text that is served.
+A number is stored as a fraction of two integers, so that summaries can add to it; any other value is stored as the JSON text that
+is served.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Fraction = tuple[int, int]  #: numerator, denominator
 
 FLOAT_SCALE = 10000  #: a float is kept as this many times itself, cut towards zero
 
-_MOST = 2**63  # what SQLite's integers cannot hold
+_MOST = 2**63  # larger than SQLite's integers
 _LAST_TIME = 253402300799  # s; the end of the year 9999
 
 text = msgspec.json.Encoder().encode  #: the JSON text of a value, as bytes
@@ -72,7 +72,7 @@ FRACTIONS: dict[DataType, Callable[[Any], Fraction]] = {"integer": _integer, "fl
 
 
 def number_text(data_type: DataType, summary_type: str, numerator: int, denominator: int) -> str:
-    """The JSON text of a number: aggregations and integers are sums, all else is a ratio."""
+    """The JSON text of a number: aggregations and integers are sums, other values are ratios."""
     parts = FLOAT_SCALE if data_type == "float" else 1
     if data_type == "percentage" or summary_type == "average" or (data_type == "float" and summary_type == "base"):
         parts *= denominator
@@ -80,7 +80,7 @@ def number_text(data_type: DataType, summary_type: str, numerator: int, denomina
 
 
 def datapoint_text(ts: int, value: str) -> str:
-    """The JSON text of a datapoint, just as it is served."""
+    """The JSON text of a datapoint as served."""
     return f'{{"ts":{ts},"val":{value}}}'
 
 
@@ -115,7 +115,7 @@ def add_histogram(total: dict[str, int], more: dict[str, int]) -> dict[str, int]
 
 
 def subintervals(value: Any) -> Any:
-    """`value` itself, when it is a list of subintervals."""
+    """`value` itself, if it is a list of subintervals."""
     if not isinstance(value, list) or not value or not all(isinstance(each, dict) for each in value):
         raise Refused("Invalid subintervals provided")
     for position, each in enumerate(value, 1):

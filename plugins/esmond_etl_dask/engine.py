@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from esmond_etl import ConfigError, Engine, PluginError, SourceError, described
 
-#: A scheduler that does not answer for so long is not there, s.
+#: Time-out for the answer of a scheduler, s.
 _PATIENCE = 20
 
 
@@ -22,7 +22,7 @@ def connect(address: str | None) -> Iterator[Engine]:
     except ImportError:
         raise PluginError("the executor dask needs distributed: pip install 'esmond-etl[dask]'") from None
     for name in [name for name in logging.root.manager.loggerDict if name.startswith(("distributed", "tornado"))]:
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what is lost, the run itself says
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # the run itself reports lost tasks
     if not address:
         raise ConfigError("--executor dask needs the address of its scheduler: --scheduler tcp://HOST:8786")
     try:

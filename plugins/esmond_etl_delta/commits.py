@@ -23,7 +23,7 @@ _METADATA: pa.Schema = schema_of(catalog.SCHEMA)
 
 
 class Commits:
-    """Commits what several threads deliver: while one commit is under way, the deliveries that come wait, and become the next one."""
+    """Commits the deliveries of several threads: deliveries that come during a commit wait, and share the next one."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -32,7 +32,7 @@ class Commits:
         self._failed: dict[int, BaseException] = {}  # by identity of the delivery
 
     def deliver(self, delivery: Delivery) -> None:
-        """Returns once `delivery` is durable; raises what went wrong."""
+        """Return when `delivery` is durable; raises the error of its commit."""
         with self._lock:
             self._waiting.append(delivery)
         with self._turn:
@@ -40,7 +40,7 @@ class Commits:
                 together, self._waiting = self._waiting, []
             try:
                 self._commit(together)
-            except BaseException as error:  # a panic of the library is no Exception: nobody may take it for success
+            except BaseException as error:  # a panic of the library is not an Exception: it must not be taken for success
                 self._failed.update({id(each): error for each in together})
             failed = self._failed.pop(id(delivery), None)
         if isinstance(failed, Exception):
@@ -56,13 +56,13 @@ class Commits:
             parts = [(each, shelf) for each in together for shelf in keys[id(each)] if shelf.table == name]
             predicate = " OR ".join(_selecting(shelf, keys[id(each)][shelf], each.task.interval) for each, shelf in parts)
             columns = self._columns(name, parts)
-            if columns is not None:  # else there is nothing to bring, and nothing to take away
+            if columns is not None:  # otherwise there is nothing to add, and nothing to remove
                 self._tables.replace(name, columns, predicate, partial(_reader, columns, parts), about)
         if names:
             self._describe(together, about)
 
     def _columns(self, name: str, parts: Iterable[tuple[Delivery, Shelf]]) -> pa.Schema | None:
-        """The columns of the rows that come, else of the table; None if there is neither."""
+        """The columns of the new rows, or else of the table; None if there is neither."""
         for delivery, shelf in parts:
             if shelf in delivery.shelves:
                 return schema(delivery.shelves[shelf].kind)
@@ -70,7 +70,7 @@ class Commits:
         return None if table is None else pa.schema(table.schema())
 
     def _describe(self, together: Sequence[Delivery], about: dict[str, str]) -> None:
-        """Bring the table of metadata up to date."""
+        """Update the table of metadata."""
         seen: dict[Series, Seen] = {}
         for each in together:
             for series, lane in each.lanes.items():
@@ -96,7 +96,7 @@ def _reader(columns: pa.Schema, parts: Iterable[tuple[Delivery, Shelf]], _: Delt
 
 
 def _selecting(shelf: Shelf, keys: Iterable[str], interval: Interval) -> str:
-    """What rows a delivery replaces; that dates are named spares the reading of all others."""
+    """The predicate of the rows that a delivery replaces; it names dates, so that only their files are read."""
     first, end = (datetime.fromtimestamp(moment, UTC) for moment in (interval.start, interval.end))
     last = datetime.fromtimestamp(interval.end - 1, UTC)
     return (

@@ -1,4 +1,4 @@
-"""Many small files of a day merged into few, and files of old versions removed."""
+"""Merging the small files of a day, and removing files of old versions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from esmond_etl_delta.tables import METADATA, OWNERS, Tables, entries, table_of
 
 
 class Compacted(NamedTuple):
-    """What became of one table."""
+    """The result for one table."""
 
     before: int  #: files
     after: int
@@ -18,9 +18,8 @@ class Compacted(NamedTuple):
 
 
 def compact(tables: Tables) -> Iterator[Compacted]:
-    """What became of each table; raises DeltaError.
-
-    Versions of the last week stay as they are, so that whoever reads one goes on, and `as_of` can name it.
+    """Compact each table, and return the results; raises DeltaError. Versions of the last week stay readable, for present readers
+    and for `as_of`.
     """
     from deltalake import WriterProperties
 
@@ -34,7 +33,7 @@ def compact(tables: Tables) -> Iterator[Compacted]:
 
 
 def names(tables: Tables) -> list[str]:
-    """All tables, by what the table of metadata says."""
+    """The names of all tables, from the table of metadata."""
     described = catalog.entries(entries(tables.open(METADATA)))
     found = {table_of(series.event_type, series.summary) for entry in described for series in entry.series()}
     return [*sorted(found), METADATA, OWNERS]

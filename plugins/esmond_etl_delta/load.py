@@ -1,4 +1,4 @@
-"""One task on its way into the tables."""
+"""The delivery of one task to the tables."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Shelf(NamedTuple):
 
 @dataclass
 class Lane:
-    """One series on its way."""
+    """A series being written."""
 
     number: int  #: of its subject
     seen: Seen = NOTHING
@@ -48,8 +48,10 @@ class Delivery(Load):
     """The rows of a task, gathered by event type and summary until they are committed."""
 
     task: Task
-    kind: Callable[[Batch], Kind]  #: what `val` is in the table that a batch belongs to; raises SinkError if it cannot go there
-    deliver: Callable[[Delivery], None]  #: commits it, perhaps with others
+    kind: Callable[
+        [Batch], Kind
+    ]  #: returns the kind of the table that a batch belongs to; raises SinkError if the batch does not fit
+    deliver: Callable[[Delivery], None]  #: commits a delivery, perhaps together with others
     shown: str
     subjects: Subjects = field(default_factory=Subjects)
     lanes: dict[Series, Lane] = field(default_factory=dict)
@@ -60,7 +62,7 @@ class Delivery(Load):
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def write(self, batch: Batch) -> None:
-        """Take `batch`; raises SinkError if it cannot be kept."""
+        """Add `batch`; raises SinkError if it cannot be stored."""
         with reported(SinkError, self.shown, batch.series):
             kind = self._kinds.get((batch.series.event_type, batch.series.summary, batch.val.type.id)) or self._learn(batch)
             converted = columns.convert(batch, kind)
@@ -98,12 +100,12 @@ class Delivery(Load):
         return lane
 
     def end(self, series: Series) -> None:
-        """All of `series` has come: what the tables have of it in the task's interval is to be replaced."""
+        """Note that `series` is complete: its rows in the task's interval will be replaced."""
         with self._lock:
             self._lane(series).ended = True
 
     def commit(self) -> Receipt:
-        """Put the rows into the tables; returns once they are durable there. Raises SinkError if that fails."""
+        """Put the rows into the tables, and return when they are durable. Raises SinkError if that fails."""
         broken = [series for series, lane in self.lanes.items() if not lane.ended]
         if broken:
             raise SinkError(f"{min(map(str, broken))} was written to, but has not ended: it may lack datapoints")
@@ -113,7 +115,7 @@ class Delivery(Load):
         return Receipt(written=sum(lane.seen.rows for lane in self.lanes.values()), rejected=self.rejected)
 
     def rollback(self) -> None:
-        """Let go of the rows."""
+        """Free the rows."""
         with self._lock:
             self.shelves.clear()
             if self._spill is not None:

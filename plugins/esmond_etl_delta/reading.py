@@ -1,4 +1,4 @@
-"""The datapoints of one series out of a table."""
+"""The datapoints of one series from a table."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ DAY: Final = 86400
 
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 
-#: Bytes of decoded days that are kept at most.
+#: Bytes of decoded days in the cache at most.
 MOST: Final = 64 << 20
 
-#: Bytes of files: a day that has more is read for one series at a time.
+#: Bytes of files: a larger day is read for one series at a time.
 LARGE: Final = 16 << 20
 
 _COLUMNS: Final = ["ts", "val", "metadata_key"]
@@ -36,11 +36,11 @@ class Rows(NamedTuple):
     """One day of one event type and summary."""
 
     table: pa.Table  #: `ts` and `val`, in the order of metadata keys and times
-    places: dict[str, tuple[int, int]]  #: of each metadata key its first row, and how many there are
+    places: dict[str, tuple[int, int]]  #: of each metadata key: its first row, and the number of its rows
 
 
 class Snapshot:
-    """One table at one version, and the days of it that were read last; usable from several threads."""
+    """One table at one version, with a cache of the days read last; thread-safe."""
 
     def __init__(self, table: DeltaTable) -> None:
         self.table, self.version = table, table.version()
@@ -66,7 +66,7 @@ class Snapshot:
         key = series.metadata.key
         if sum(self._sizes.get(fragment.path, 0) for fragment in self._files[place]) > LARGE:
             return self._load(place, pads.field("metadata_key") == key).drop_columns("metadata_key")
-        with self._lock:  # whoever waits here most likely wants the same
+        with self._lock:  # a thread that waits here most likely wants the same row group
             rows = self._recent.get(place)
             if rows is None:
                 rows = self._recent[place] = _indexed(self._load(place))
@@ -95,7 +95,7 @@ def _indexed(table: pa.Table) -> Rows:
 
 
 class Reader:
-    """Reads the tables, each at its newest version or as it was."""
+    """Reads the tables, each at its newest or at an earlier version."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -116,7 +116,7 @@ class Reader:
             return held
 
     def datapoints(self, series: Series, interval: Interval, error: type[EsmondEtlError], newest: bool = True) -> Iterator[Batch]:
-        """What the tables hold of `series` in `interval`, oldest first, at most a day of it in memory; raises `error`."""
+        """The tables' datapoints of `series` in `interval`, oldest first, with at most a day of them in memory; raises `error`."""
         with reported(error, self._tables.shown, series):
             snapshot = self.snapshot(table_of(series.event_type, series.summary), newest)
         if snapshot is None:

@@ -24,7 +24,7 @@ from esmond_etl_delta.tables import METADATA, OWNERS, Tables, needed, plain, rep
 
 
 class DeltaSink(OwnedSink):
-    """Delta tables for warehouses: one an event type under `path`, partitioned by `summary` and `date`.
+    """Delta tables for warehouses: one table per event type under `path`, partitioned by `summary` and `date`.
 
     Columns: `summary` (`base`, `average-86400`), `date`, `ts` (UTC), `val` (a number; for histograms a map<string, int64> of counts by
     bucket; for everything else the value's JSON text); beside it, where there is something to open, `hops`, `traces`, `intervals`,
@@ -50,11 +50,13 @@ class DeltaSink(OwnedSink):
         description="folder, or URL of one in an object store", examples=["lake/", "s3://bucket/measurements"]
     )
     storage: dict[str, SecretStr] = Field(
-        {}, description="how to reach the object store, beside what the environment says", examples=[{"AWS_REGION": "eu-central-1"}]
+        {},
+        description="options of the connection to the object store, besides those in the environment",
+        examples=[{"AWS_REGION": "eu-central-1"}],
     )
     histograms: Literal["delays", "map", "json"] = Field(
         "delays",
-        description="as maps, with a list of delays in milliseconds beside them; as maps alone; or as JSON text, byte for byte",
+        description="as maps with a list of delays in milliseconds beside them, only as maps, or as JSON text, byte for byte",
     )
     lists: bool = Field(True, description="whether packet traces and subintervals have typed lists beside their JSON text")
 
@@ -65,7 +67,7 @@ class DeltaSink(OwnedSink):
     _lock: threading.Lock = PrivateAttr()
 
     def open(self, context: Context) -> None:
-        """Import what is heavy; tables are made when there is something to put into them."""
+        """Import the heavy modules; tables are created when there are rows for them."""
         self._tables = self._unopened()
         self._commits, self._reader = Commits(self._tables), Reader(self._tables)
         self._kinds, self._lock = {}, threading.Lock()
@@ -90,7 +92,7 @@ class DeltaSink(OwnedSink):
             return cls(path=place) if Tables(place, {}).open(METADATA) is not None else None
 
     def compact(self) -> str:
-        """Merge small files day by day, and remove those that no version of the last week needs."""
+        """Merge small files day by day, and remove files that no version of the last week needs."""
         with reported(SinkError, without_secrets(self.path)):
             done = list(compact(self._unopened()))
         before, after, removed = (sum(numbers) for numbers in zip(*done, strict=True)) if done else (0, 0, 0)
@@ -100,7 +102,7 @@ class DeltaSink(OwnedSink):
         )
 
     def reach(self, context: Context) -> None:
-        """See whether the folder, or the nearest above it that is there, can be written to, or the object store be read."""
+        """Check that the folder, or the nearest existing one above it, can be written to, or that the object store can be read."""
         if "://" in self.path:
             with reported(SinkError, without_secrets(self.path)):
                 self._unopened().open(METADATA)
@@ -125,23 +127,23 @@ class DeltaSink(OwnedSink):
             self._tables.set_note(name, note)
 
     def refusal(self, series: Series) -> str | None:
-        """Why `series` cannot be kept: its event type has the name of a table that is for something else."""
+        """Why `series` cannot be stored: its event type has the name of another table."""
         taken = table_of(series.event_type, series.summary) in (METADATA, OWNERS)
         return f"{series}: the table {series.event_type!r} is for something else" if taken else None
 
     def begin(self, task: Task) -> Load:
-        """The way into the tables for one task."""
+        """Begin the delivery of one task to the tables."""
         return Delivery(task, self._kind, self._commits.deliver, self._tables.shown)
 
     def _kind(self, batch: Batch) -> Kind:
-        """What `val` is in the table that `batch` belongs to: what it was first, ever since; SinkError if it cannot become that."""
+        """The kind of the table that `batch` belongs to, which the first batch decided; raises SinkError if this one does not fit."""
         name = table_of(batch.series.event_type, batch.series.summary)
         wanted = columns.natural_kind(batch, self.histograms, self.lists)
         with self._lock:
             kind = self._kinds.get(name)
             if kind is None:
                 kind = self._kinds[name] = self._held(name) or wanted
-        if kind != wanted and columns.NOUNS[kind] != columns.NOUNS[wanted]:  # what has no list beside it goes on without
+        if kind != wanted and columns.NOUNS[kind] != columns.NOUNS[wanted]:  # files without the typed list stay without it
             raise SinkError(
                 f"{batch.series}: the table {self._tables.shown}/{name} holds {columns.NOUNS[kind]}, and this would be"
                 f" {columns.NOUNS[wanted]}: write to another path, or move that table away"
@@ -153,9 +155,7 @@ class DeltaSink(OwnedSink):
         return None if table is None else columns.kind_of(pa.schema(table.schema()))
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
-        """What the tables hold of `series` in `interval`, oldest first.
-
-        Values are numbers or JSON text; the text of a histogram that is kept as a map equals what came as JSON, not byte for byte.
-        Raises SinkError if it cannot be read.
+        """The tables' datapoints of `series` in `interval`, oldest first. Values are numbers or JSON text; the text of a histogram
+        that is kept as a map equals what came as JSON, not byte for byte. Raises SinkError if it cannot be read.
         """
         return self._reader.datapoints(series, interval, SinkError)

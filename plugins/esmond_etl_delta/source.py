@@ -1,4 +1,4 @@
-"""The Delta source: what the sink wrote, now or as it was."""
+"""The Delta source: it reads the tables of the sink, now or as they were."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from esmond_etl_delta.tables import METADATA, Tables, entries, needed, plain, re
 
 
 class DeltaSource(Source):
-    """What the Delta sink wrote: every series with its metadata, for an archive or for another sink.
+    """The tables of the Delta sink: every series with its metadata, for an archive or for another sink.
 
-    With `as_of`, the tables are read as they were at that moment, as long as their old versions are kept.
+    With `as_of`, the tables are read as they were at that time, as long as their old versions are kept.
     """
 
     place: ClassVar[tuple[str, ...]] = ("path",)
@@ -36,11 +36,15 @@ class DeltaSource(Source):
         description="folder, or URL of one in an object store", examples=["lake/", "s3://bucket/measurements"]
     )
     storage: dict[str, SecretStr] = Field(
-        {}, description="how to reach the object store, beside what the environment says", examples=[{"AWS_REGION": "eu-central-1"}]
+        {},
+        description="options of the connection to the object store, besides those in the environment",
+        examples=[{"AWS_REGION": "eu-central-1"}],
     )
-    as_of: str | None = Field(None, description="read the tables as they were at this moment", examples=["2026-11-01T00:00:00Z"])
+    as_of: str | None = Field(None, description="read the tables as they were at this time", examples=["2026-11-01T00:00:00Z"])
     event_types: list[str] | None = Field(None, description="only these event types; default: all")
-    summaries: list[str] = Field(["all"], description='which of them: "base", "average/86400" and the like, or "all"', min_length=1)
+    summaries: list[str] = Field(
+        ["all"], description='series of each event type: "base", a summary such as "average/86400", or "all"', min_length=1
+    )
 
     _tables: Tables = PrivateAttr()
     _reader: Reader = PrivateAttr()
@@ -66,7 +70,7 @@ class DeltaSource(Source):
         return self.summaries
 
     def open(self, context: Context) -> None:
-        """Look whether the tables are there; raises SourceError if they are not."""
+        """Check that the tables exist; raises SourceError if they do not."""
         needed()
         as_of = None if self.as_of is None else datetime.fromtimestamp(parse_moment(self.as_of, int(time.time())), UTC)
         self._tables = Tables(self.path, {name: value.get_secret_value() for name, value in self.storage.items()}, as_of)
@@ -104,6 +108,6 @@ class DeltaSource(Source):
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
         """The datapoints of `series` in `interval`, oldest first: numbers, or JSON text (of a map: equal, not byte for byte).
 
-        They are those of the version that `series` found. Raises SourceError if any of them could not be read.
+        They come from the version that `series` listed. Raises SourceError if any of them could not be read.
         """
         return self._reader.datapoints(series, interval, SourceError, newest=False)

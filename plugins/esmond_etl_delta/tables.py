@@ -1,4 +1,4 @@
-"""The Delta tables under one path, and the one way to change them: replace the rows that a predicate selects."""
+"""The Delta tables under one path; every change replaces the rows that a predicate selects."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from esmond_etl.tables.places import without_secrets
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-#: The tables beside those of the event types.
+#: The tables besides those of the event types.
 METADATA: Final = "metadata"
 OWNERS: Final = "owners"
 
-#: What the tables of event types are partitioned by.
+#: The partition columns of the tables of event types.
 PARTITIONS: Final = ("summary", "date")
 
-#: Microseconds, as Delta keeps moments.
+#: Microseconds, as Delta stores times.
 MOMENT: Final = pa.timestamp("us", "UTC")
 
-#: How often a change is tried again because another process changed the same rows first.
+#: How often a change is retried because another process changed the same rows first.
 TRIES: Final = 20
 
 
@@ -43,7 +43,7 @@ def table_of(event_type: str, summary: Summary) -> str:
 
 
 def partition_of(summary: Summary) -> str:
-    """A summary as the column `summary` has it: the table then needs no escapes in its folders' names."""
+    """A summary as in the column `summary`: its folders then have names without escapes."""
     return str(summary).replace("/", "-")
 
 
@@ -59,7 +59,7 @@ def _type(given: pa.DataType) -> pa.DataType:
 
 
 def plain(path: str) -> str:
-    """The path as it is; raises ValueError for one that the library would read as another."""
+    """The path; raises ValueError for one that the library would take for another."""
     if "%" in path and "://" not in path:
         raise ValueError('a "%" would be taken for an escape: choose a path without it')
     return path
@@ -69,13 +69,13 @@ class Tables:
     """The tables under a path, or a URL; usable from several threads."""
 
     def __init__(self, path: str, storage: Mapping[str, str], as_of: datetime | None = None) -> None:
-        """`as_of`: the moment whose state is read; None for the newest."""
+        """`as_of`: the time whose state is read; None for the newest."""
         self.path, self.storage, self.as_of = path.rstrip("/"), dict(storage), as_of
         self.shown = without_secrets(path)
         self._held: dict[str, DeltaTable] = {}
 
     def uri(self, name: str) -> str:
-        """Where a table is."""
+        """The location of a table."""
         return f"{self.path}/{name}"
 
     def open(self, name: str) -> DeltaTable | None:
@@ -88,7 +88,7 @@ class Tables:
         except TableNotFoundError:
             return None
         if self.as_of is not None:
-            if table.history()[-1]["timestamp"] > self.as_of.timestamp() * 1000:  # it is younger than that
+            if table.history()[-1]["timestamp"] > self.as_of.timestamp() * 1000:  # it was created after that
                 return None
             table.load_as_version(self.as_of)
         return table
@@ -109,16 +109,15 @@ class Tables:
         rows: Callable[[DeltaTable], pa.RecordBatchReader | None],
         about: Mapping[str, str],
     ) -> None:
-        """Let `rows` take the place of those that `predicate` selects, in one commit; `about` goes into the commit's metadata.
-
-        `rows` is given the table as the commit finds it, and called again if another process changed the same rows meanwhile; it
-        answers None if nothing is to be changed. One thread changes tables at a time. Raises DeltaError.
+        """Replace the rows that `predicate` selects by `rows`, in one commit; `about` goes into the commit's metadata. `rows` is
+        called with the table as the commit finds it, and called again if another process changed the same rows meanwhile; it
+        returns None to change nothing. One thread changes tables at a time. Raises DeltaError.
         """
         from deltalake import CommitProperties, WriterProperties, write_deltalake
         from deltalake.exceptions import CommitFailedError
 
         if not predicate.strip():
-            raise ValueError("without a predicate the whole table would be replaced")
+            raise ValueError("an empty predicate would replace the whole table")
         for left in reversed(range(TRIES)):
             table = self.held(name) or self._make(name, schema)
             found = rows(table)
@@ -143,7 +142,7 @@ class Tables:
         from deltalake import DeltaTable
 
         partitions = [column for column in PARTITIONS if column in schema.names]
-        # "ignore": another process may have made it meanwhile
+        # "ignore": another process may have created it meanwhile
         return DeltaTable.create(self.uri(name), schema, mode="ignore", partition_by=partitions, storage_options=self.storage)
 
     def notes(self) -> dict[str, str]:
@@ -177,7 +176,7 @@ def quoted(text: str) -> str:
 
 @contextmanager
 def reported(error: type[EsmondEtlError], *places: object) -> Iterator[None]:
-    """What Delta or Arrow reports is raised as an `error` that names the places."""
+    """Turn errors of Delta or Arrow into an `error` that names the places."""
     try:
         yield
     except EsmondEtlError:

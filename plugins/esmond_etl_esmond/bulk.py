@@ -1,4 +1,4 @@
-"""Datapoints of several event types of one metadata, in columns, to the bodies of bulk requests; no I/O."""
+"""From datapoints of several event types of one metadata, in columns, to the bodies of bulk requests; no I/O."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ import pyarrow.compute as pc
 
 from esmond_etl import Interval, Series
 
-#: Timestamps in one request at most.
+#: Timestamps per request at most.
 MOST: Final = 1000
 
-#: Bytes of one request at most: Django, which esmond is made with, takes 2.5 MB by default.
+#: Bytes per request at most: Django, which esmond uses, accepts 2.5 MB by default.
 LARGEST: Final = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Datapoints of one base series that are to be in the target."""
+    """Datapoints of one base series that must be in the target."""
 
-    source: Series  #: where they come from
-    target: Series  #: where they go to
+    source: Series  #: the series in the source
+    target: Series  #: the series in the target
     ts: pa.Array  #: Unix seconds, int64, strictly increasing
-    val: pa.Array  #: what the target should answer: float64, or JSON text
-    text: pa.Array  #: what is posted, JSON text
-    guessed: pa.Array | None = None  #: where the weight of a percentage is a guess
+    val: pa.Array  #: the values that the target should answer: float64, or JSON text
+    text: pa.Array  #: the posted values, JSON text
+    guessed: pa.Array | None = None  #: a mask: the weight of a percentage is a guess
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -51,17 +51,17 @@ class Column:
         return Column(self.source, self.target, self.ts.filter(mask), self.val.filter(mask), self.text.filter(mask), guessed)
 
 
-#: Where one value of a metadata stands: its event type and `ts`.
+#: The place of one value of a metadata: its event type and `ts`.
 Slot = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """One request's worth of datapoints, and the order they stand in."""
+    """The datapoints of one request, and their order."""
 
     body: bytes
     names: Sequence[str]  #: event types
-    owner: pa.Array  #: of each value in order: the place of its event type in `names`
+    owner: pa.Array  #: of each value in order: index of its event type in `names`
     ts: pa.Array  #: of each value in order: Unix seconds, int64
 
     def __len__(self) -> int:
@@ -69,7 +69,7 @@ class Bulk:
 
     @property
     def moments(self) -> int:
-        """How many timestamps it holds."""
+        """The number of its timestamps."""
         return len(pc.unique(self.ts))
 
     def times(self, event_type: str) -> pa.Array:
@@ -85,9 +85,8 @@ class Bulk:
 
 
 def bulks(columns: Sequence[Column], most: int | Callable[[], int] = MOST) -> Iterator[Bulk]:
-    """All datapoints of `columns` in requests of up to `most` timestamps: by time, and at one time in the order of the columns.
-
-    With `most` of 0 each value is a request of its own. A function is asked before each request.
+    """All datapoints of `columns` in requests of up to `most` timestamps: by time, and at one time in the order of the columns. If
+    `most` is 0, each value is a request of its own. `most` may be a function; it is called before each request.
     """
     limit = most if callable(most) else lambda: most
     names = [column.event_type for column in columns]
@@ -104,7 +103,7 @@ def bulks(columns: Sequence[Column], most: int | Callable[[], int] = MOST) -> It
 
 
 def _by_time(columns: Sequence[Column]) -> tuple[pa.Array, pa.Array, pa.Array]:
-    """Of all values in order: `ts`, the place of their column, and their JSON text with the event type's name."""
+    """All values in order: `ts`, the index of their column, and their JSON text with the event type's name."""
     ts = pa.concat_arrays([column.ts for column in columns])
     owner = pa.concat_arrays([_repeat(place, len(column)) for place, column in enumerate(columns)])
     values = pa.concat_arrays([_named(column) for column in columns])
@@ -124,7 +123,7 @@ def _named(column: Column) -> pa.Array:
 
 
 def _starts(ts: pa.Array, together: bool) -> pa.Array:
-    """Where each item of a request begins among the values, and where the last one ends."""
+    """The start of each item of a request among the values, and the end of the last one."""
     if not together:
         return _int32(array("i", range(len(ts) + 1)))
     changes = pc.add(pc.indices_nonzero(pc.not_equal(ts[1:], ts[:-1])), 1).cast(pa.int32())
@@ -143,7 +142,7 @@ def _items(ts: pa.Array, values: pa.Array, starts: pa.Array) -> pa.Array:
 
 
 def _end(ends: Sequence[int], first: int, most: int) -> int:
-    """Where the request that begins with item `first` ends: after `most` items, or before it gets too large."""
+    """The end of the request that begins with item `first`: after `most` items, or before it gets too large."""
     begin = ends[first - 1] if first else 0
     fitting = bisect.bisect_right(ends, begin + LARGEST)
     return min(max(fitting, first + 1), first + most, len(ends))

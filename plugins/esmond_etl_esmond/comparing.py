@@ -1,4 +1,4 @@
-"""What the target holds, against what it should hold."""
+"""The data in the target against the data that should be there."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from esmond_etl_esmond.bulk import Column, Slot
 
 @dataclass
 class Tally:
-    """What became of datapoints."""
+    """The numbers of datapoints by result."""
 
     written: int = 0
     unchanged: int = 0
-    guessed: int = 0  #: percentages among the written whose weight is a guess
-    repeated: int = 0  #: of the unchanged ones, those that equal another one of the source in the same second
-    mixed: int = 0  #: of metadata that are one in the target with another
+    guessed: int = 0  #: of the written ones, percentages whose weight is a guess
+    repeated: int = 0  #: of the unchanged ones, those equal to another datapoint of the source in the same second
+    mixed: int = 0  #: of metadata that are merged with others in the target
     rejected: list[Reject] = field(default_factory=list)
 
     def reject(self, column: Column, mask: pa.Array, reasons: Sequence[str]) -> None:
-        """Reject the datapoints where `mask` is true, for a reason each."""
+        """Reject the datapoints where `mask` is true, each with a reason."""
         out = column.only(mask)
         rows = zip(out.ts.to_pylist(), out.val.to_pylist(), reasons, strict=True)
         self.rejected += [Reject(column.source, ts, values.shown(val), reason) for ts, val, reason in rows]
@@ -34,22 +34,21 @@ class Tally:
 
 @dataclass
 class Comparison:
-    """Looks at the target, and counts in a tally what became of each datapoint."""
+    """Reads the target, and counts the result of each datapoint in a tally."""
 
     reader: Reader
     tally: Tally
-    conflicts: set[Slot] = field(default_factory=set)  #: where the target said that it holds something already
+    conflicts: set[Slot] = field(default_factory=set)  #: places where the target said that it has a value already
 
     def missing(self, columns: Sequence[Column], is_first: bool = False) -> list[Column]:
-        """What of `columns` the target does not hold; what it holds is counted, or rejected if it is something else.
-
-        With `is_first` it was there before anything was sent.
+        """The part of `columns` that the target lacks; datapoints that it has are counted, or rejected if it has another value.
+        With `is_first`, nothing was sent before.
         """
         compared = (self._compare(column, is_first) for column in columns)
         return [column for column in compared if len(column)]
 
     def look(self, columns: Sequence[Column]) -> list[tuple[pa.Array, pa.Array]]:
-        """`ts` and `val` of what the target holds in the span of each column; nothing is counted."""
+        """`ts` and `val` of the target's datapoints in the span of each column; nothing is counted."""
         return [self._read(column) for column in columns]
 
     def _compare(self, column: Column, is_first: bool) -> Column:
@@ -84,7 +83,7 @@ class Comparison:
 
 
 def are_there(columns: Sequence[Column], looks: Sequence[tuple[pa.Array, pa.Array]]) -> bool:
-    """Whether the target holds something at each `ts` of `columns`."""
+    """Whether the target has a value at each `ts` of `columns`."""
     found = (pc.all(pc.is_in(column.ts, ts)).as_py() for column, (ts, _) in zip(columns, looks, strict=True))
     return all(each is not False for each in found)
 

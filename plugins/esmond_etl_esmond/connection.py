@@ -1,4 +1,4 @@
-"""The options that say which archive, and how to talk to it: the same for the source and the sink."""
+"""The options of a connection to an archive: the same for the source and the sink."""
 
 from typing import Annotated, Any, ClassVar, Self
 
@@ -17,26 +17,26 @@ class Connection(Stage):
     paths: ClassVar[tuple[str, ...]] = ("ca", "cert", "cert_key")
 
     url: str = Field(description="URL of the archive's host", examples=["https://archive.example.net/"])
-    script_alias: str | None = Field("esmond", description='what stands before /perfsonar in its URLs; "/" for nothing')
+    script_alias: str | None = Field("esmond", description='path before /perfsonar in its URLs; "/" for none')
     username: str | None = Field(None, description="name that the API key belongs to")
     api_key: SecretStr | None = Field(None, description='API key; write "${NAME}" to take it from the environment')
     verify: bool = Field(True, description="whether the server's certificate must be valid")
     ca: str | None = Field(None, description="file of certificates to trust, for a self-signed server")
     cert: str | None = Field(None, description="file of a client certificate (PEM)")
     cert_key: str | None = Field(None, description="file of its key, if `cert` does not hold it")
-    timeout: Duration = Field(60, gt=0, description="time without a byte from the archive after which a request has failed")
-    retries: int = Field(4, ge=0, description="further tries of a request that failed in passing")
-    backoff: float = Field(0.3, ge=0, description="seconds before the first further try; twice as long before each one after")
+    timeout: Duration = Field(60, gt=0, description="time without a byte from the archive after which a request fails")
+    retries: int = Field(4, ge=0, description="number of retries after a transient failure")
+    backoff: float = Field(0.3, ge=0, description="seconds before the first retry; each later pause is twice as long")
     deadline: Duration | None = Field(
-        None, gt=0, description="time that a request which reads may take in all; default: ten times `timeout`"
+        None, gt=0, description="deadline for a whole request that reads; default: ten times `timeout`"
     )
-    largest: int = Field(256 * 2**20, gt=0, description="bytes of an answer at most, after decompression")
+    largest: int = Field(256 * 2**20, gt=0, description="largest answer in bytes, after decompression")
     follow: list[str] = Field(
         default_factory=list, description="other hosts that the archive's links and redirects may lead to, without credentials"
     )
     rate: Annotated[float, Field(gt=0)] | list[str] | None = Field(
         None,
-        description='requests a second at most; or a list of "HH:MM RATE", the rate from that time of the day (UTC) on',
+        description='requests per second at most; or a list of "HH:MM RATE": the rate from that time of the day (UTC) on',
         examples=[5, ["08:00 2", "18:00 unlimited"]],
     )
 
@@ -64,7 +64,7 @@ class Connection(Stage):
         return value
 
     def open(self, context: Context) -> None:
-        """Get ready to send requests; sends none."""
+        """Prepare the connection; sends no request."""
         self._archive = Archive(
             self.url,
             script_alias=self.script_alias,
@@ -86,7 +86,7 @@ class Connection(Stage):
         )
 
     def share(self, parts: int) -> Self:
-        """The same with a part of the rate."""
+        """The same with a share of the rate."""
         return self.model_copy(update={"rate": shared(self.rate, parts)}) if self.rate else self
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
-"""Datapoints of one metadata on their way into the target: look, send what is missing, look again, and again if need be.
+"""The delivery of datapoints of one metadata: read the target, send what is missing, and read it again, until all is there.
 
-A bulk request is not a transaction, and its answer proves nothing: a 201 may have stored nothing, a failed request something, or
-may still be at work. Numbers sent twice add up, histograms sent twice stay wrong in every summary. So nothing is ever sent again
-before the target has been looked at, and not while an earlier request to the same metadata may still be at work.
+A bulk request is not a transaction, and its answer proves nothing: a 201 may have stored nothing, and a failed request may have
+stored something or may still be at work. Numbers sent twice add up, histograms sent twice stay wrong in every summary. So nothing
+is ever sent again before the target has been looked at, and not while an earlier request to the same metadata may still be at work.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from esmond_etl_esmond.comparing import Comparison, Tally, are_there
 from esmond_etl_esmond.target import Pauses, Place, Target, passes
 from esmond_etl_esmond.writer import Writer, clock
 
-#: The statuses that say that something in the request is wrong: without it, the rest may pass.
+#: The status codes for an error in the request itself: without the wrong part, the rest may pass.
 WRONG: Final = frozenset({400, 409, 413, 414, 422})
 
-#: The statuses with which a gateway gives up waiting for an archive that may still be at work.
+#: The status codes of a gateway that stops waiting for an archive, which may still be at work.
 GATEWAY: Final = frozenset({502, 504})
 
 #: The first pause before an archive is looked at again, s; twice as long each time.
 SHORTEST_PAUSE: Final = 0.05
 
-#: How long an archive that has answered 201 may take to show what it has stored, s.
+#: The longest time between a 201 and the moment when the archive shows the stored data, s.
 SHOWN: Final = 2.0
 
 _CONFLICT = re.compile(r"event type (\S+) at time (-?\d+)")
@@ -40,7 +40,7 @@ _CONFLICT = re.compile(r"event type (\S+) at time (-?\d+)")
 
 @dataclass
 class Delivery:
-    """Datapoints of one metadata in one interval, on their way; the place's lock is held meanwhile."""
+    """The delivery of datapoints of one metadata in one interval; it holds the lock of the place."""
 
     target: Target
     reader: Reader
@@ -49,20 +49,19 @@ class Delivery:
     tally: Tally
 
     def __post_init__(self) -> None:
-        assert self.place.metadata is not None  # nothing is delivered to a place that refuses
+        assert self.place.metadata is not None  # never used for a place that refuses
         self._writer = Writer(self.target, self.reader, self.place.metadata)
         self._comparison = Comparison(self.reader, self.tally)
 
     def deliver(self, columns: Sequence[Column]) -> None:
-        """See to it that the target holds `columns`, and count in the tally what became of each datapoint.
-
-        Raises ArchiveError if the target does not answer, StoppedError if told to stop; what is then under way is noted.
+        """Make the target hold `columns`, and count the result of each datapoint in the tally. Raises ArchiveError if the target
+        does not answer, StoppedError if told to stop; requests under way are then noted.
         """
         self._left = list(columns)
         self._writer.most = bulk.MOST
         self._pauses = Pauses(self.target.archive)
         was_doubtful = self.place.doubtful
-        if was_doubtful and columns:  # a dead process, or a delivery that failed, may have sent anything
+        if was_doubtful and columns:  # a killed process, or a failed delivery, may have sent anything
             self._calm(self.target.journal.grace(), None)
         if columns:
             self._writer.judge_trial()
@@ -80,7 +79,7 @@ class Delivery:
             self.target.journal.end(self._writer.key)
 
     def _round(self) -> None:
-        """Send what is left, up to the first failure, and look what the target holds of it then."""
+        """Send what is left, up to the first failure, and read what the target holds of it then."""
         self._failed: Bulk | None = None
         self._error: ArchiveError | None = None
         self._waited = 0.0
@@ -89,13 +88,13 @@ class Delivery:
             self._calm(self.target.journal.grace(self._waited), self._sent(self._failed))
         self._left = self._comparison.missing(self._left)
         stored = {slot for each in answered for slot in each.places}
-        if self._error is None and stored & self._places():  # it may only not be shown yet
+        if self._error is None and stored & self._places():  # it may be stored but not shown yet
             self._wait_until_quiet(SHOWN, self._left, True)
             self._left = self._comparison.missing(self._left)
         self._unstored = stored & self._places()
 
     def _send(self) -> list[Bulk]:
-        """Send all, up to the first failure; where something has failed before, a little at a time. Returns what was answered."""
+        """Send all, up to the first failure; if something has failed before, in small requests. Returns the failure, if there was one."""
         answered: list[Bulk] = []
         for column in self._left:
             self.place.touch(column.event_type, self.interval)
@@ -125,22 +124,21 @@ class Delivery:
         return not isinstance(error, RequestError) or error.reached
 
     def _sent(self, failed: Bulk | None) -> list[Column]:
-        """What of the datapoints that are left was in the request that has failed."""
+        """The datapoints left that were in the failed request."""
         if failed is None:
             return self._left
         return [column.only(pc.is_in(column.ts, value_set=failed.times(column.event_type))) for column in self._left]
 
     def _calm(self, grace: float, sent: Sequence[Column] | None) -> None:
-        """Wait until no request to this metadata can be at work any more; `sent` is what it may have held, None if that is not known."""
+        """Wait until no request to this metadata can be at work; `sent` are the datapoints that it may have held, None if unknown."""
         self._wait_until_quiet(grace, self._left if sent is None else [column for column in sent if len(column)], sent is not None)
         self.place.doubtful = False
         self.target.waiting("")
 
     def _wait_until_quiet(self, grace: float, columns: Sequence[Column], is_all: bool) -> None:
-        """Wait until the target has answered for `grace` seconds while what it holds of `columns` did not change.
-
-        If `is_all`, nothing else can be at work, and the wait ends when the target holds all of `columns`.
-        The time counts from the target's first answer: one that was frozen goes on with what it had taken before.
+        """Wait until the target has answered for `grace` seconds without a change in its data of `columns`. If `is_all`, nothing
+        else can be at work, and the wait ends when the target holds all of `columns`. The time counts from the target's first
+        answer: a server that was frozen goes on with its earlier requests.
         """
         since, held, pause = 0.0, None, SHORTEST_PAUSE
         failures = Pauses(self.target.archive)
@@ -166,7 +164,7 @@ class Delivery:
         return {(column.event_type, ts) for column in self._left for ts in column.ts.to_pylist()}
 
     def _judge(self) -> None:
-        """Decide how to go on after a failure; raises it if there is no going on."""
+        """Decide how to go on after a failure; raises the failure if that is impossible."""
         error = self._error
         if error is None:
             if self._unstored:
@@ -180,14 +178,14 @@ class Delivery:
             self._pauses.wait(error)
 
     def _give_up(self, reason: str, places: set[Slot]) -> None:
-        """Reject `places` if they have been tried often enough."""
+        """Reject `places` after enough tries."""
         self._pauses.taken += 1
         if self._pauses.is_over:
             for place in places:
                 self._reject(place, reason)
 
     def _narrow(self, error: ArchiveError) -> None:
-        """Send less in one request, to find what is wrong in it; reject that."""
+        """Send smaller requests, to find the wrong datapoint; reject it."""
         failed = self._failed
         if failed is None or (len(failed) == 1 and not isinstance(error, StatusError)):
             raise error

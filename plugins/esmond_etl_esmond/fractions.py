@@ -1,4 +1,4 @@
-"""The simplest fraction that a double can have come from."""
+"""The simplest fraction whose quotient is a given double."""
 
 import math
 from fractions import Fraction
@@ -17,7 +17,7 @@ def simplest(value: float) -> tuple[int, int] | None:
 
 
 def _rounded_to(value: float) -> tuple[Fraction, Fraction]:
-    """The ends of the real numbers that round to `value`, drawn in a hair: at the end itself a tie is rounded to even."""
+    """The bounds of the real numbers that round to `value`, made slightly narrower: at the bound itself a tie is rounded to even."""
     exact = Fraction(value)
     below, above = (Fraction(math.nextafter(value, end)) for end in (-math.inf, math.inf))
     low, high = (exact + below) / 2, (exact + above) / 2

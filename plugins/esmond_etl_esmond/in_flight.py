@@ -18,10 +18,10 @@ from typing import Final
 
 import msgspec
 
-#: What the names of the notes begin with.
+#: The prefix of the notes' names.
 PREFIX: Final = "in-flight:"
 
-#: The name of the note of how long the slowest request took.
+#: The name of the note of the slowest request's time.
 SLOWEST: Final = "slowest-request"
 
 #: After an unknown outcome, this many times the slowest request must pass before anything is sent again.
@@ -29,7 +29,7 @@ MARGIN: Final = 4
 
 
 class Note(msgspec.Struct):
-    """What one process has in flight."""
+    """The requests in flight of one process."""
 
     host: str
     parent: int  #: process id of its parent, which all worker processes of one run share; 0 once it has ended
@@ -47,16 +47,16 @@ class Note(msgspec.Struct):
 
 
 class Journal:
-    """The requests in flight of this process, and those that dead ones have left; used from several threads."""
+    """The requests in flight of this process, and those of killed processes; thread-safe."""
 
     def __init__(self, memory: MutableMapping[str, str], quiet: float, timeout: float) -> None:
-        """Read what earlier processes have left in `memory`, whose changes are durable at once."""
+        """Read the notes of earlier processes in `memory`, whose changes are durable at once."""
         self._memory, self._quiet, self._timeout = memory, quiet, timeout
         self._name = f"{PREFIX}{uuid.uuid4().hex}"
-        self._noted: dict[str, float] = {}  # as it stands in the memory
+        self._noted: dict[str, float] = {}  # as stored in the memory
         self._open: set[str] = set()
         self._lock = threading.Lock()
-        self.slowest = float(memory.get(SLOWEST, 0))  #: s that the slowest request so far took; 0 if none was measured
+        self.slowest = float(memory.get(SLOWEST, 0))  #: time of the slowest request so far, s; 0 if none was measured
         notes = {name: _read(memory[name]) for name in list(memory) if name.startswith(PREFIX)}
         self._left = {name: note for name, note in notes.items() if not note.is_siblings}
 
@@ -65,12 +65,12 @@ class Journal:
         with self._lock:
             self._open.add(key)
             if key not in self._noted:
-                # what has ended meanwhile leaves the note with this write: a write for each end would cost as much again
+                # ended requests leave the note with this write: a separate write for each end would double the cost
                 self._noted = {each: since for each, since in self._noted.items() if each in self._open} | {key: time.time()}
                 self._write(self._name, Note(socket.gethostname(), os.getppid(), self._noted))
 
     def end(self, key: str) -> None:
-        """The outcome of all requests to `key` is known: none is at work."""
+        """Note that no request to `key` is at work: all outcomes are known."""
         with self._lock:
             self._open.discard(key)
             for name, note in list(self._left.items()):
@@ -78,26 +78,25 @@ class Journal:
                     self._write(name, note)
 
     def is_left(self, key: str) -> bool:
-        """Whether a process that died had a request to `key` in flight."""
+        """Whether a killed process had a request to `key` in flight."""
         with self._lock:
             return any(key in note.since for note in self._left.values())
 
     def measure(self, seconds: float) -> None:
-        """A request has been answered after so long."""
+        """Note that a request was answered after `seconds`."""
         with self._lock:
             if seconds > self.slowest * 1.25:
                 self.slowest = seconds
                 self._memory[SLOWEST] = f"{seconds:.3f}"
 
     def grace(self, waited: float = 0.0) -> float:
-        """How long an archive that answers may still be at work on a request whose outcome is unknown, s.
-
-        `waited` is how long its answer was waited for. Where nothing has been measured, it is the time-out at least.
+        """The longest time that an archive that answers may still be at work on a request with an unknown outcome, s. `waited` is
+        how long we waited for its answer. If nothing was measured, it is at least the time-out.
         """
         return max(self._quiet, MARGIN * max(self.slowest, waited) if self.slowest else self._timeout)
 
     def close(self) -> None:
-        """Take this process's note back, but for requests whose outcome is still unknown."""
+        """Remove this process's note, except for requests whose outcome is still unknown."""
         with self._lock:
             left = {key: since for key, since in self._noted.items() if key in self._open}
             if self._noted:
@@ -117,9 +116,8 @@ def _read(text: str) -> Note:
 
 
 class RequestSize:
-    """How many values a request holds: so many that the archive needs about a second for it.
-
-    A request that takes long is one that is still at work when its sender dies, and it holds up all others of an old archive.
+    """The number of values in a request, chosen so that the archive needs about a second for it. A longer request would still be at
+    work when its sender is killed, and it delays all other requests of an old archive.
     """
 
     WANTED: Final = 1.0  #: s
@@ -132,7 +130,7 @@ class RequestSize:
         self._lock = threading.Lock()
 
     def learn(self, values: int, seconds: float) -> None:
-        """A request with so many values was answered after so long."""
+        """Note that a request with `values` values was answered after `seconds`."""
         fitting = values * self.WANTED / max(seconds, 0.001)
         with self._lock:
             if fitting < self.values:

@@ -1,4 +1,4 @@
-"""One task on its way into an archive: each metadata goes as soon as all of its series have ended."""
+"""The delivery of one task to an archive: each metadata is sent as soon as all of its series have ended."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from esmond_etl_esmond.comparing import Tally
 from esmond_etl_esmond.delivery import Delivery
 from esmond_etl_esmond.target import Place, Target
 
-#: A percentage -> the event types of the counts that it is the quotient of.
+#: A percentage -> the event types of its two counts.
 COUNTS: Final = {
     "packet-loss-rate": ("packet-count-lost", "packet-count-sent"),
     "packet-loss-rate-bidir": ("packet-count-lost-bidir", "packet-count-sent"),
 }
 
-#: The types of data of which an archive refuses a second value at one `ts`; the others it replaces.
+#: The data types for which an archive refuses a second value at one `ts`; it replaces values of other types.
 CHECKED: Final = frozenset({"integer", "float", "percentage"})
 
 #: `ts` and `val` of a series.
@@ -47,12 +47,12 @@ Points = tuple[pa.Array, pa.Array]
 
 
 class EsmondLoad(Load):
-    """A task's datapoints on their way into the target."""
+    """The delivery of a task's datapoints to the target."""
 
     def __init__(self, task: Task, target: Target, reader: Reader, source: Source | None) -> None:
         self._task, self._target, self._reader, self._source = task, target, reader, source
         self._lock = threading.Lock()
-        self._metadata: dict[str, Metadata] = {}  # what has not been delivered yet, by key
+        self._metadata: dict[str, Metadata] = {}  # not delivered yet, by key
         self._waiting: dict[str, set[Series]] = {}  # metadata key -> its series that have not ended
         for series in task.series:
             self._know(series.metadata)
@@ -63,9 +63,8 @@ class EsmondLoad(Load):
         self._failure: Exception | None = None
 
     def _know(self, metadata: Metadata) -> None:
-        """Whatever event types a transform has left each series' metadata, they are posted together.
-
-        Raises SinkError if it has made two metadata of one.
+        """Join the metadata of the series under one key: all event types are posted together. Raises SinkError if a transform has
+        made two metadata of one.
         """
         known = self._metadata.setdefault(metadata.key, metadata)
         if known is not metadata and {**known.to_json(), "event-types": []} != {**metadata.to_json(), "event-types": []}:
@@ -82,7 +81,7 @@ class EsmondLoad(Load):
             self._batches.setdefault(batch.series, []).append(batch)
 
     def end(self, series: Series) -> None:
-        """Deliver the series' metadata if this was the last one of it; raises SinkError if the target does not take it."""
+        """Deliver the metadata if this was their last series; raises SinkError if the target refuses them."""
         key = series.metadata.key
         with self._lock:
             self._know(series.metadata)
@@ -94,7 +93,7 @@ class EsmondLoad(Load):
         self._deliver(key)
 
     def commit(self) -> Receipt:
-        """Deliver the metadata of which not all series have ended, and say what became of all datapoints."""
+        """Deliver the metadata of which not all series have ended, and return the result of all datapoints."""
         for key in list(self._metadata):
             self._deliver(key)
         rejected = [reject for tally in self._tallies for reject in tally.rejected]
@@ -113,7 +112,7 @@ class EsmondLoad(Load):
         )
 
     def rollback(self) -> None:
-        """Forget what has not been sent; what has been is found unchanged when the task is delivered again."""
+        """Forget what has not been sent; what was sent is found unchanged when the task is delivered again."""
         with self._lock:
             self._batches.clear()
             self._metadata.clear()
@@ -153,7 +152,7 @@ class EsmondLoad(Load):
         return tally
 
     def _column(self, series: Series, points: Mapping[Series, Points], place: Place, tally: Tally) -> Column | None:
-        """What can be posted of one series; the rest is rejected."""
+        """The datapoints of one series that can be posted; the others are rejected."""
         ts, val = points[series]
         if reason := _no_home(series, place):
             tally.rejected += _rejects(series, ts, val, [reason] * len(ts))
@@ -164,7 +163,7 @@ class EsmondLoad(Load):
             texts, guessed = values.fractions(val, lost, sent)
         else:
             texts = values.texts(series.data_type, val)
-        assert place.metadata is not None  # else there is no home for it
+        assert place.metadata is not None  # otherwise the target has no series for it
         column = Column(series, Series(place.metadata, series.event_type), ts, val, texts, guessed)
         return _possible(column, tally)
 
@@ -189,7 +188,7 @@ class EsmondLoad(Load):
 
 
 def _no_home(series: Series, place: Place) -> str:
-    """Why the target has no place for `series`, or ""."""
+    """Why the target cannot hold `series`, or ""."""
     if place.metadata is None:
         return place.refused
     if BASE not in place.metadata.event_types.get(series.event_type, {}):
@@ -224,7 +223,7 @@ def _count(length: int) -> pa.Array:
 
 
 def _possible(column: Column, tally: Tally) -> Column | None:
-    """What of `column` has a text to be posted; the rest is rejected."""
+    """The datapoints of `column` that can be posted; the others are rejected."""
     if column.text.null_count:
         impossible = column.only(pc.is_null(column.text))
         reasons = [values.fault(column.source.data_type, value) for value in impossible.val.to_pylist()]

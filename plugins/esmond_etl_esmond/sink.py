@@ -33,12 +33,12 @@ from esmond_etl_esmond.connection import Connection
 from esmond_etl_esmond.load import EsmondLoad
 from esmond_etl_esmond.target import Target
 
-#: Metadata of the target that are remembered for reading back, the last ones used.
+#: The number of the target's metadata that are cached for reading back.
 REMEMBERED: Final = 1024
 
 
 class EsmondSink(Connection, Sink):
-    """An esmond archive, written through its post interface so that it holds exactly what the source does."""
+    """An esmond archive, written through its post interface so that it holds exactly the same datapoints as the source."""
 
     place: ClassVar[tuple[str, ...]] = ("url", "script_alias")
     example: ClassVar[str] = """
@@ -61,7 +61,7 @@ class EsmondSink(Connection, Sink):
     _lock: threading.Lock = PrivateAttr()
 
     def open(self, context: Context) -> None:
-        """Get ready to send requests; sends none."""
+        """Prepare the connection; sends no request."""
         super().open(context)
         self._target = Target(self._archive, context.memory, self.quiet, context.waiting)
         self._reader = Reader(self._archive)
@@ -69,7 +69,7 @@ class EsmondSink(Connection, Sink):
         self._entries, self._lock = OrderedDict(), threading.Lock()
 
     def reach(self, context: Context) -> None:
-        """See whether the archive lists its metadata; raises ArchiveError if it does not."""
+        """Check that the archive lists its metadata; raises ArchiveError if it does not."""
         self.open(context)
         try:
             self._look()
@@ -77,7 +77,7 @@ class EsmondSink(Connection, Sink):
             self.close()
 
     def ready(self) -> None:
-        """See whether the archive lists its metadata, and takes the key; raises SinkError if it does not."""
+        """Check that the archive lists its metadata and accepts the key; raises SinkError if it does not."""
         try:
             self._look()
         except ArchiveError as error:
@@ -87,33 +87,32 @@ class EsmondSink(Connection, Sink):
         self._archive.get(self._archive.list_url, {"limit": 1}, wire.decode_metadata_list)
 
     def close(self) -> None:
-        """Note whether anything may still be at work, and close the connections."""
+        """Note which requests may still be at work, and close the connections."""
         self._target.close()
         super().close()
 
     def refusal(self, series: Series) -> str | None:
-        """Summaries are refused: an archive makes its own."""
+        """Why a summary cannot be written: an archive makes its own."""
         if series.summary == BASE:
             return None
         return f"{series.summary}: only base data can be written: the archive makes its own summaries"
 
     @property
     def features(self) -> Features:
-        """An archive keeps what it has: numbers are never replaced, and other programs may have written some of them."""
+        """The abilities of an archive: it never replaces numbers, and other programs may have written some of them."""
         return Features(replaces=False, undoes=False, merges=True, one_a_second=True, summarizes=True)
 
     def target_keys(self, memory: Mapping[str, str]) -> dict[str, str]:
-        """Metadata key in the source -> in the target, which makes up keys."""
+        """Metadata key in the source -> in the target, which makes its own keys."""
         return {name.removeprefix("key:"): key for name, key in memory.items() if name.startswith("key:")}
 
     def begin(self, task: Task) -> Load:
-        """The way into the archive for one task: each metadata goes there as soon as all its series have ended."""
+        """Begin the delivery of one task: each metadata is sent as soon as all its series have ended."""
         return EsmondLoad(task, self._target, self._reader, self._source)
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
-        """What the target holds of `series` of the source in `interval`; nothing if it does not have its metadata.
-
-        Raises SinkError if it cannot be read.
+        """The target's datapoints of the source's `series` in `interval`; none if it does not have the metadata. Raises SinkError
+        if they cannot be read.
         """
         try:
             entry = self._entry(series.metadata.key)

@@ -1,4 +1,4 @@
-"""The esmond source: query filters to streams of datapoints."""
+"""The esmond source: from query filters to streams of datapoints."""
 
 import math
 import time
@@ -14,24 +14,24 @@ from esmond_etl.client.filters import check_name
 from esmond_etl.client.reading import Reader, is_elmond
 from esmond_etl_esmond.connection import Connection
 
-#: So many requests tell how many an archive can bear at once.
+#: This many requests tell how many an archive can bear at once.
 TELLING = 200
 
 #: What elmond cannot filter by: it answers 500.
 NO_FILTER = frozenset({"failures", "packet-trace-multi"})
 
-#: Filtering a list by time is worth a thought only where `from` is recent: it leaves out the tests that ended before, s.
+#: A list is filtered by time only if `from` is not older than this, s: the filter leaves out tests that ended before.
 RECENT = 92 * 86400
 
-#: So far may the clock of a measuring host be ahead of the archive's, s.
+#: The clock of a measuring host may be this much ahead of the archive's, s.
 AHEAD = 3600
 
-#: So many metadata are looked at for the nearest value of a filter.
+#: At most this many metadata are searched for the nearest value of a filter.
 LOOKED_AT = 10_000
 
 
 class EsmondSource(Connection, Source):
-    """Every series of an esmond archive (or of elmond, perfSONAR 5's read-only service) that the filters match."""
+    """The series of an esmond archive (or of elmond, perfSONAR 5's read-only service) that match the filters."""
 
     example: ClassVar[str] = """
         [source]
@@ -70,7 +70,7 @@ class EsmondSource(Connection, Source):
 
     @classmethod
     def at(cls, place: str) -> Self | None:
-        """The archive at a URL of HTTP; a user and API key, if it needs them, are those of `[source]` in a pipeline."""
+        """The archive at an HTTP URL; a user and API key are options of `[source]` in a pipeline."""
         return cls(url=place) if place.startswith(("http://", "https://")) else None
 
     def wanted_event_types(self) -> list[str] | None:
@@ -102,7 +102,7 @@ class EsmondSource(Connection, Source):
         return value
 
     def open(self, context: Context) -> None:
-        """Get ready to send requests; sends none."""
+        """Prepare the connection; sends no request."""
         super().open(context)
         self._reader = Reader(self._archive, self.page, self.spacing, tolerant=True)
 
@@ -117,7 +117,7 @@ class EsmondSource(Connection, Source):
         filters = dict(self.match)
         if self.event_types and len(self.event_types) == 1 and not NO_FILTER.intersection(self.event_types):
             filters.setdefault("event-type", self.event_types[0])
-        # never time-end: esmond compares these with the moment of the last write, not with the data's own times
+        # never time-end: esmond compares the filters with the time of the last write, not with the data's times
         if interval.start > time.time() - RECENT:
             filters.setdefault("time-start", interval.start)
         return filters
@@ -128,9 +128,8 @@ class EsmondSource(Connection, Source):
         return "all" in self.summaries or str(series.summary) in self.summaries
 
     def unmatched(self) -> str | None:
-        """Which filter nothing in the archive has ever matched; None for an archive that is empty.
-
-        Takes a request if something matches at other times, a few if nothing does.
+        """The filter that matches nothing in the archive at any time; None for an empty archive. Takes one request if something
+        matches at other times, a few if nothing does.
         """
         if any(map(self._selects, (series for entry in self._reader.metadata(dict(self.match)) for series in entry.series()))):
             return None
@@ -152,11 +151,11 @@ class EsmondSource(Connection, Source):
         return f"{place}: what matches has none of the summaries {', '.join(self.summaries)}"
 
     def unusable(self) -> dict[str, str]:
-        """What the archive lists as metadata and is none."""
+        """Invalid entries of the archive's list."""
         return self._reader.unusable
 
     def remarks(self) -> dict[str, int]:
-        """How many requests in flight the archive could bear in the end, where that was to be found out and there were enough to tell."""
+        """With `parallel = "auto"`, the number of requests in flight at the end, if there were enough requests to tell."""
         if not self._archive.adapts or self._archive.traffic.requests < TELLING:
             return {}
         text = f"requests in flight at the end: as many as the archive could bear ({self._archive.parallel} at most)"
@@ -167,21 +166,21 @@ class EsmondSource(Connection, Source):
         return self._reader.datapoints(series, interval)
 
     def requests(self, series: Series, datapoints: float) -> int:
-        """A request for each page that is full, and one for the rest."""
+        """One request per full page, and one for the rest."""
         return self._reader.requests(series, datapoints)
 
     def first(self, series: Series, interval: Interval) -> int:
-        """When the first datapoint of `series` in `interval` is, for one small request; raises ArchiveError if that fails."""
+        """The time of the first datapoint of `series` in `interval`, from one small request; raises ArchiveError if that fails."""
         return self._reader.first(series, interval)
 
     def last(self, series: Series) -> float:
-        """A moment (Unix time) that no datapoint lies after: the last write and some time, if that can be trusted; else infinity."""
+        """A time (Unix time) after the last datapoint: an hour after the last write, if that can be trusted; otherwise infinity."""
         if not self.trust_time_updated or is_elmond(series):
             return math.inf
         return -math.inf if series.served.updated is None else series.served.updated + AHEAD
 
     def written(self, series: Series) -> float:
-        """The archive's last write to `series`, if that can be trusted; else minus infinity."""
+        """The time of the archive's last write to `series`, if that can be trusted; otherwise minus infinity."""
         if not self.trust_time_updated or is_elmond(series) or series.served.updated is None:
             return -math.inf
         return series.served.updated
@@ -192,5 +191,5 @@ def _any(found: Iterable[Metadata]) -> bool:
 
 
 def _value(entry: Metadata, name: str) -> object:
-    """What a metadata has under the name of a filter."""
+    """The value of a filter's field in metadata."""
     return getattr(entry, name.replace("-", "_"), None) or entry.parameters.get(name)

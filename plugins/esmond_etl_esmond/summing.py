@@ -1,7 +1,7 @@
-"""Whether an archive adds up right what stands in one request, and how to send it to one that does not.
+"""Whether an archive adds up the values of one request correctly, and how to send them if it does not.
 
 esmond keeps what a bulk request writes back until its end. To add a histogram to the aggregation of its window it reads that
-aggregation, without the histograms that stand before it in the same request: of several in one window the last alone is added. So it
+aggregation, without the histograms that stand before it in the same request: of several in one window only the last one is added. So it
 is with the aggregations of floats. (All other summaries are counters, which add up.) The first time that two histograms of one
 window are due, they are sent alone, and the aggregation is looked at. If the first is missing, it is sent once more, by itself: that
 replaces it by itself, and adds it to the aggregations, all of which lack it. From then on, no two share a request.
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from esmond_etl import Summary
 from esmond_etl_esmond.bulk import Column
 
-#: The types of data whose aggregations an archive reads before it adds to them.
+#: The data types whose aggregations an archive reads before it adds to them.
 READ_FIRST: Final = frozenset({"histogram", "float"})
 
 _decode = msgspec.json.Decoder(dict[str, int], strict=False).decode
@@ -37,13 +37,13 @@ class Trial(msgspec.Struct, frozen=True):
     text: str = ""  #: of the first, JSON, in the source's order of buckets
 
     def is_lossy(self, first: Counter[str], second: Counter[str], after: Counter[str]) -> bool | None:
-        """Whether only the second has been added; None if the aggregation is neither what it should be nor that."""
+        """Whether only the second was added; None if the aggregation is neither that nor the correct sum."""
         kept = Counter(self.before) + second
         return False if after == kept + first else True if after == kept else None
 
 
 class Verdict:
-    """Whether a target adds up right what stands in one request, as far as it is known; noted for later runs."""
+    """Whether a target adds up the values of one request correctly, if known; noted for later runs."""
 
     def __init__(self, memory: MutableMapping[str, str], url: str) -> None:
         self._memory, self._name = memory, f"adds-up-in-bulk:{url}"
@@ -55,7 +55,7 @@ class Verdict:
         return None if self._known is None else self._known == "yes"
 
     def note(self, adds_up: bool) -> None:
-        """Note it; that it does not is never taken back."""
+        """Note it; "does not" is final."""
         if self._known != "no":
             self._known = self._memory[self._name] = "yes" if adds_up else "no"
 
@@ -65,11 +65,11 @@ class Verdict:
         return msgspec.json.decode(text, type=Trial) if text else None
 
     def begin(self, key: str, trial: Trial) -> None:
-        """Note the trial before it is made."""
+        """Note the trial before it begins."""
         self._memory[f"trial:{key}"] = msgspec.json.encode(trial).decode()
 
     def end(self, key: str) -> None:
-        """The trial has been judged, and what was lost is there."""
+        """Note that the trial has a result, and that lost datapoints were sent again."""
         self._memory.pop(f"trial:{key}", None)
 
 
@@ -87,7 +87,7 @@ def aggregation(window: int) -> Summary:
 
 
 def counts(text: str) -> Counter[str]:
-    """A histogram's counts; raises ValueError if it is none."""
+    """A histogram's counts; raises ValueError if it is not a histogram."""
     return Counter(_decode(text))
 
 

@@ -1,4 +1,4 @@
-"""The archive that is written to: its metadata by the source's, and what may still be at work in it."""
+"""The target archive: its metadata for those of the source, and the requests that may still be at work."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from esmond_etl.client.failures import TRANSIENT
 from esmond_etl_esmond.in_flight import Journal, RequestSize
 from esmond_etl_esmond.summing import Verdict
 
-#: Metadata of the target that are remembered, the last ones used.
+#: The number of the target's metadata that are cached.
 REMEMBERED: Final = 4096
 
-#: Fields of a subject that an archive keeps as IP addresses, and would look up if they were names.
+#: Fields that an archive stores as IP addresses; it would resolve names.
 ADDRESSES: Final = ("source", "destination", "measurement_agent")
 
 _UNKNOWN_TYPE = re.compile(r"Invalid event-type (.+)")
@@ -32,34 +32,36 @@ _FORBIDDEN_SUMMARY = re.compile(r"Summary type (\S+) not allowed for event-type 
 
 @dataclass
 class Place:
-    """A metadata of the source in the target."""
+    """Metadata of the source in the target."""
 
-    metadata: Metadata | None  #: as the target has it; None if the target will not have it
-    refused: str = ""  #: why it will not
-    sources: set[str] = field(default_factory=set)  #: keys of the source's metadata that it is the place of
-    lock: threading.Lock = field(default_factory=threading.Lock)  #: held by the one who writes
-    touched: dict[str, IntervalSet] = field(default_factory=dict)  #: event type -> where this process has written
-    doubtful: bool = False  #: whether a request with an unknown outcome may be at work
-    inherited: bool = False  #: whether it was at work when the target was asked: what `metadata` says of updates is out of date
+    metadata: Metadata | None  #: as the target has them; None if the target refuses them
+    refused: str = ""  #: why it refuses them
+    sources: set[str] = field(default_factory=set)  #: keys of the source's metadata that are stored here
+    lock: threading.Lock = field(default_factory=threading.Lock)  #: held by the writer
+    touched: dict[str, IntervalSet] = field(default_factory=dict)  #: event type -> intervals that this process has written
+    doubtful: bool = False  #: whether a request with an unknown outcome may still be at work
+    inherited: bool = (
+        False  #: whether it was at work when the target was asked: the update times in `metadata` are then out of date
+    )
 
     @property
     def in_use(self) -> bool:
-        """Whether it must be remembered."""
+        """Whether it must stay in the cache."""
         return self.lock.locked() or self.doubtful
 
     def is_fresh(self, event_type: str, interval: Interval) -> bool:
-        """Whether the target can hold nothing of the event type's base data in `interval`."""
+        """Whether the target certainly has no base data of the event type in `interval`."""
         if self.inherited or self.metadata is None or self.metadata.event_types[event_type][BASE].updated is not None:
             return False
         return not self.touched.get(event_type, IntervalSet()).within(interval)
 
     def touch(self, event_type: str, interval: Interval) -> None:
-        """Note that something has been written, or may have been."""
+        """Note an interval that was, or may have been, written."""
         self.touched[event_type] = self.touched.get(event_type, IntervalSet()).union([interval])
 
 
 class Target:
-    """An archive as a place for the metadata of another."""
+    """An archive as target for the metadata of another one."""
 
     def __init__(self, archive: Archive, memory: MutableMapping[str, str], quiet: float, waiting: Callable[[str], None]) -> None:
         self.archive, self.memory, self.waiting = archive, memory, waiting
@@ -67,24 +69,23 @@ class Target:
         self.size = RequestSize()
         self.verdict = Verdict(memory, archive.list_url)
         self._unknown: set[str] = set()  # event types that the target does not know
-        self._unknown_summaries: set[tuple[str, str | None]] = set()  # type, and the event type that may not have it
+        self._unknown_summaries: set[tuple[str, str | None]] = set()  # summary type, and an event type that cannot have it
         self._places: OrderedDict[str, Place] = OrderedDict()
         self._locks = [threading.Lock() for _ in range(256)]
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Note that nothing is at work any more, or what may be."""
+        """Note the requests that may still be at work, if any."""
         self.journal.close()
 
     def place(self, metadata: Metadata) -> Place:
-        """Where `metadata` of the source is in the target: made there if it is missing.
-
-        Raises ArchiveError if the target does not answer, or takes no metadata at all.
+        """The place of the source's `metadata` in the target; they are created if they are missing. Raises ArchiveError if the
+        target does not answer, or accepts no metadata at all.
         """
         if refused := _name_for_address(metadata):
             return Place(None, refused)
         identity = _identity(metadata)
-        with self._locks[hash(identity) % len(self._locks)]:  # two of the source may be one in the target
+        with self._locks[hash(identity) % len(self._locks)]:  # two metadata of the source may be one in the target
             place = self._known(identity)
             if place is None:
                 place = self._post(metadata)
@@ -113,7 +114,7 @@ class Target:
             self.memory[f"key:{key}"] = target_key
 
     def _post(self, metadata: Metadata) -> Place:
-        """Post all of `metadata` but what the target does not know."""
+        """Post `metadata` without the event types and summaries that the target does not know."""
         while True:
             try:
                 there = self._posted(self._body(metadata))
@@ -126,7 +127,7 @@ class Target:
                     return Place(None, f"the archive refuses the metadata: {error.detail or error}")
 
     def _learns(self, detail: str) -> bool:
-        """Whether `detail` says what to leave out."""
+        """Whether `detail` tells what to leave out."""
         if match := _UNKNOWN_TYPE.fullmatch(detail):
             known, new = self._unknown, match[1]
             learnt = new not in known
@@ -154,7 +155,7 @@ class Target:
         return not self._unknown_summaries.intersection({(kind, None), (kind, event_type)})
 
     def _posted(self, body: bytes) -> Metadata:
-        """The target's metadata for a body that is posted, again if need be: the same metadata is made only once."""
+        """Post a body, with retries, and return the target's metadata: posting the same body again creates nothing."""
         pauses = Pauses(self.archive)
         while True:
             try:
@@ -165,18 +166,18 @@ class Target:
 
 
 class Pauses:
-    """Growing pauses between the tries of something that fails in passing."""
+    """Growing pauses between the retries of a transient failure."""
 
     def __init__(self, archive: Archive) -> None:
         self._archive, self.taken = archive, 0
 
     @property
     def is_over(self) -> bool:
-        """Whether it has been tried often enough."""
+        """Whether there were enough tries."""
         return self.taken >= self._archive.retries
 
     def wait(self, error: ArchiveError) -> None:
-        """Wait before the next try; raises `error` if there should be none, StoppedError if told to stop."""
+        """Wait before the next try; raises `error` if there are no more tries, StoppedError if told to stop."""
         if self.is_over or not passes(error):
             raise error
         asked = getattr(error, "retry_after", 0.0)
@@ -199,7 +200,7 @@ def passes(error: ArchiveError) -> bool:
 
 
 def as_posted(metadata: Metadata) -> dict[str, Any]:
-    """What is posted of `metadata`: archives keep every parameter as a string, so what is none is posted as its JSON text."""
+    """The body to post for `metadata`: archives store every parameter as a string, so other values are posted as their JSON text."""
     posted = metadata.to_json()
     for name, value in metadata.parameters.items():
         posted[name] = parameter_text(value)
@@ -207,12 +208,12 @@ def as_posted(metadata: Metadata) -> dict[str, Any]:
 
 
 def parameter_text(value: Any) -> str:
-    """How an archive shows a parameter that was typed elsewhere (by elmond)."""
+    """A parameter as an archive shows it; elmond gives it another type."""
     return value if isinstance(value, str) else wire.encode(value).decode()
 
 
 def _identity(metadata: Metadata) -> str:
-    """What tells metadata apart in an archive."""
+    """The identity of metadata in an archive."""
     posted = as_posted(metadata)
     for each in posted["event-types"]:
         each["summaries"].sort(key=str)
@@ -228,7 +229,7 @@ def _name_for_address(metadata: Metadata) -> str:
         try:
             ip_address(value)
         except ValueError:
-            return f"{name.replace('_', '-')} {value!r} is not an IP address, and the archive takes no other"
+            return f"{name.replace('_', '-')} {value!r} is not an IP address, and the archive accepts only IP addresses"
     return ""
 
 

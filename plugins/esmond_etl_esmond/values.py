@@ -1,4 +1,4 @@
-"""Values as an archive answers them, to the JSON text that makes another archive answer the same; columns, no I/O."""
+"""From values in an archive's answers to the JSON text that makes another archive answer the same; in columns, no I/O."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from esmond_etl_esmond.fractions import simplest
 
 #: An archive keeps a float as `int(v * 10000)`.
 FLOAT_SCALE: Final = 10000.0
-#: What is added to a float, away from zero, so that cutting it off leaves what was read: half of the last decimal kept.
+#: Added to a float, away from zero, so that truncation gives the original value: half of the last decimal kept.
 NUDGE: Final = 0.5 / FLOAT_SCALE
-#: What an archive's integers cannot hold.
+#: Larger than an archive's integers.
 TOO_LARGE: Final = 2.0**63
 
 _encode = msgspec.json.Encoder().encode
@@ -25,9 +25,8 @@ _decode = msgspec.json.Decoder().decode
 
 
 def column(val: pa.Array, numbers: bool) -> pa.Array:
-    """`val`, of whatever Arrow type a transform has made it, as float64 if it should be numbers, else as JSON text.
-
-    What is no number becomes null where numbers are due; a null among JSON texts is the JSON null.
+    """`val`, of any Arrow type that a transform may return, as float64 if it should be numbers, otherwise as JSON text. A value
+    that is not a number becomes null among numbers; a null among JSON texts is the JSON null.
     """
     if numbers:
         return val if val.type == NUMBER else _numbers(val)
@@ -61,8 +60,7 @@ def _text(value: Any) -> str:
 
 
 def texts(data_type: str, val: pa.Array) -> pa.Array:
-    """What to post for each of `val` (as `column` makes them); null where `fault` says why the archive cannot keep it.
-
+    """The texts to post for `val` (as `column` returns it); null if the archive cannot keep the value, and `fault` says why.
     Percentages are made by `fractions` instead, which knows their counts.
     """
     if data_type == "integer":
@@ -99,7 +97,7 @@ def _optional(values: list[str | None]) -> pa.Array:
 
 
 def _nearby(value: float | None) -> str | None:
-    """A float close to `value` that the archive keeps as `value`: for numbers too large to be nudged."""
+    """A float close to `value` that the archive stores as `value`: for numbers that are too large for adding half a decimal."""
     if value is None or not math.isfinite(value):
         return None
     for near in (value, math.nextafter(value, math.inf), math.nextafter(value, -math.inf)):
@@ -110,10 +108,9 @@ def _nearby(value: float | None) -> str | None:
 
 
 def fractions(val: pa.Array, lost: pa.Array, sent: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """What to post for ratios (null where impossible), and where their weight is a guess.
-
-    `lost` and `sent` are the counts of the same moments (null where there is none). Where their quotient is the ratio
-    they are used; elsewhere it is the fraction with the smallest denominator that reads back the same.
+    """The texts to post for ratios (null if impossible), and a mask of those whose weight is a guess. `lost` and `sent` are the
+    counts at the same times (null if missing). They are used if their quotient is the ratio; otherwise it is the fraction with the
+    smallest denominator that reads back the same.
     """
     counted = pc.and_(pc.greater(sent, 0.0), pc.greater_equal(lost, 0.0))
     counted = pc.and_(counted, pc.equal(pc.divide(lost, sent), val)).fill_null(False)
@@ -144,7 +141,7 @@ def simplest_text(value: float | None) -> str | None:
 
 
 def fault(data_type: str, value: Any) -> str:
-    """Why an archive cannot keep `value` (as `column` makes it) as this type of data."""
+    """Why an archive cannot store `value` (as `column` returns it) as this data type."""
     if value is None or value == "null":
         return f"the archive keeps no null as {_a(data_type)}"
     if isinstance(value, float) and not math.isfinite(value):
@@ -176,7 +173,7 @@ def shown(value: Any) -> str:
 
 
 def same(left: pa.Array, right: pa.Array) -> pa.Array:
-    """Where two columns of one length hold the same values: numbers by value, JSON text whatever its blanks and order of keys."""
+    """A mask: two columns of one length hold equal values. Numbers compare by value, JSON texts without blanks and order of keys."""
     equal = pc.equal(left, right).fill_null(False)
     if left.type == NUMBER or pc.all(equal).as_py():
         return equal
@@ -190,12 +187,12 @@ def same(left: pa.Array, right: pa.Array) -> pa.Array:
     )
 
 
-#: JSON texts that say the same without blanks: no string in them has any.
+#: JSON texts that are equal without blanks: no string in them contains any.
 _PLAIN: Final = r'^[^"\\]*("[^" \\]*"[^"\\]*)*$'
 
 
 def same_json(left: str | None, right: str | None) -> bool:
-    """Whether two JSON texts say the same: blanks, the order of keys and the way a number is written do not count."""
+    """Whether two JSON texts are equal: blanks, the order of keys and the notation of numbers do not count."""
     if left is None or right is None:
         return left is right
     if left == right:

@@ -15,18 +15,18 @@ from esmond_etl_esmond import bulk, summing
 from esmond_etl_esmond.bulk import Bulk, Column
 from esmond_etl_esmond.target import Target
 
-#: A bulk request of nothing: it brings out what an archive has taken but does not show yet.
+#: An empty bulk request: it makes an archive show what it has stored but does not show yet.
 NOTHING: Final = b'{"data":[]}'
 
 
 @dataclass
 class Writer:
-    """Sends to one metadata of the target; nobody else does meanwhile."""
+    """Sends to one metadata of the target; there is only one writer at a time."""
 
     target: Target
     reader: Reader
     metadata: Metadata
-    most: int = field(default=bulk.MOST, init=False)  #: timestamps in a request; 0 for a value in a request of its own
+    most: int = field(default=bulk.MOST, init=False)  #: timestamps per request; 0: one value per request
 
     @property
     def key(self) -> str:
@@ -45,7 +45,7 @@ class Writer:
         return self.target.archive.write("PUT", f"{self.target.archive.list_url}{self.key}/", body).seconds
 
     def flush(self) -> ArchiveError | None:
-        """Have the target show what it has taken; returns why it does not answer, or None."""
+        """Make the target show what it has stored; returns why it does not answer, or None."""
         try:
             self._put(NOTHING)
         except ArchiveError as error:
@@ -53,7 +53,7 @@ class Writer:
         return None
 
     def requests(self, columns: Sequence[Column]) -> Iterator[Bulk]:
-        """All of `columns` in requests that the target adds up right; goes on when the last one has been answered."""
+        """Send `columns` in requests that the target adds up correctly; each after the answer to the one before."""
         careful = [column for column in columns if summing.windows(column)]
         verdict = self.target.verdict
         if verdict.adds_up is None and (two := summing.pair(careful)):
@@ -82,7 +82,7 @@ class Writer:
         self.judge_trial()
 
     def judge_trial(self) -> None:
-        """Look what has become of a trial; send what the target has not added once more."""
+        """Read the result of a trial; send again what the target has not added."""
         verdict = self.target.verdict
         trial = verdict.trial(self.key)
         if trial is None:
@@ -104,12 +104,12 @@ class Writer:
         return summing.counts(self._histogram(event_type, summing.aggregation(window), ts - ts % window) or "{}")
 
     def _histogram(self, event_type: str, summary: Summary, ts: int) -> str:
-        """What the target has at `ts`, JSON text; "" if nothing."""
+        """The target's value at `ts`, JSON text; "" if there is none."""
         series = Series(self.metadata, event_type, summary)
         batches = list(self.reader.datapoints(series, Interval(ts, ts + 1)))
         return str(batches[0].val[0].as_py()) if batches else ""
 
 
 def clock(seconds: float) -> str:
-    """The time of day (UTC) in so many seconds."""
+    """The time of the day (UTC) after `seconds`."""
     return time.strftime("%H:%M:%S UTC", time.gmtime(time.time() + seconds))

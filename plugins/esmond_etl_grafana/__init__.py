@@ -11,6 +11,6 @@ if TYPE_CHECKING:
 @hookimpl
 def esmond_etl_commands() -> "dict[str, click.Command]":
     """The command `dashboard`."""
-    from esmond_etl_grafana.commands import dashboard  # click is loaded when a command is looked up
+    from esmond_etl_grafana.commands import dashboard  # late import: click is loaded when a command is looked up
 
     return {"dashboard": dashboard}

@@ -22,7 +22,7 @@ _DATASOURCE: Final = "${datasource}"
 
 
 class _Query(Dataquery, Builder[Dataquery]):
-    """A target of a panel: the library has no class for InfluxDB's."""
+    """A target of a panel: the library has no class for InfluxDB's targets."""
 
     def __init__(self, datasource: str, letter: str, says: dict[str, Any]) -> None:
         self._says = {"refId": letter, "datasource": {"type": datasource, "uid": _DATASOURCE}, **says}
@@ -31,12 +31,12 @@ class _Query(Dataquery, Builder[Dataquery]):
         return self
 
     def to_json(self) -> dict[str, Any]:
-        """What Grafana reads."""
+        """The JSON that Grafana reads."""
         return self._says
 
 
 def board(kind: str, bucket: str, prefix: str) -> str:
-    """The dashboard of a kind as JSON: of measurements in a database, or of the pipelines' own metrics."""
+    """A dashboard as JSON: for measurements in a database, or for the pipelines' own metrics."""
     if kind == "metrics":
         made = _empty("esmond-etl: pipelines", "esmond-etl-pipelines", "prometheus", "now-24h")
         made.with_variable(_choice("prometheus", "pipeline", "label_values(esmond_etl_lag_seconds, pipeline)"))
@@ -64,7 +64,7 @@ def _empty(title: str, uid: str, datasource: str, since: str) -> dashboard.Dashb
 
 
 def _choice(datasource: str, name: str, query: str) -> dashboard.QueryVariable:
-    """Some of the values of a tag or label, or all of them."""
+    """A variable: some values of a tag or label, or all of them."""
     return (
         dashboard.QueryVariable(name)
         .label(name.capitalize())

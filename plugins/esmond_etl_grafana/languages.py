@@ -1,4 +1,4 @@
-"""A measure as a query, in the language of each database. `$source` and `$destination` are chosen at the top of the dashboard."""
+"""Measures as queries, in the language of each database. `$source` and `$destination` are chosen at the top of the dashboard."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from esmond_etl_grafana.panels import Measure
 
 
 class Language(Protocol):
-    """How one kind of database is asked."""
+    """The query language of one kind of database."""
 
     @property
     def datasource(self) -> str:
         """Grafana's type of data source."""
 
     def query(self, measure: Measure) -> dict[str, Any]:
-        """What a panel's target says."""
+        """The query of a panel's target."""
 
     def hosts(self, tag: str) -> str:
         """The query that lists the values of a tag."""
@@ -33,7 +33,7 @@ class Flux:
     datasource: ClassVar[str] = "influxdb"
 
     def query(self, measure: Measure) -> dict[str, Any]:
-        """What a panel's target says."""
+        """The query of a panel's target."""
         functions = {"changes": "(tables=<-, column) => tables |> unique(column: column) |> count(column: column)"}
         lines = [
             f"from(bucket: {json.dumps(self.bucket)})",
@@ -64,7 +64,7 @@ class InfluxQL:
     datasource: ClassVar[str] = "influxdb"
 
     def query(self, measure: Measure) -> dict[str, Any]:
-        """What a panel's target says."""
+        """The query of a panel's target."""
         field = _quoted(measure.field)
         value = f"count(distinct({field})) - 1" if measure.how == "changes" else f"{measure.how}({field})"
         text = (
@@ -104,8 +104,8 @@ class PromQL:
     datasource: ClassVar[str] = "prometheus"
 
     def query(self, measure: Measure) -> dict[str, Any]:
-        """What a panel's target says."""
-        field = "hops" if measure.field == "path" else measure.field  # it keeps numbers alone
+        """The query of a panel's target."""
+        field = "hops" if measure.field == "path" else measure.field  # it keeps only numbers
         name = json.dumps(f"{self.prefix}{measure.measurement}_{field}")
         series = f'{{__name__={name}, summary_type="", source=~"$source", destination=~"$destination"}}'
         legend = f"{{{{source}}}} to {{{{destination}}}} {measure.label}".rstrip()

@@ -1,4 +1,4 @@
-"""What the dashboards show. It is the same for every database."""
+"""The contents of the dashboards, the same for every database."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ class Measure(NamedTuple):
 
     measurement: str
     field: str
-    how: str  #: what stands for an interval: "mean", "max", "changes" of the value in it, or the "count" of datapoints
-    label: str = ""  #: what tells it from the other measures of its panel
+    how: str  #: the value for an interval: "mean", "max", "changes" of the value in it, or the "count" of datapoints
+    label: str = ""  #: its label among the measures of its panel
 
 
 class Panel(NamedTuple):
-    """A picture of some measures."""
+    """A panel with some measures."""
 
     title: str
     unit: str  #: Grafana's name of it
@@ -41,7 +41,7 @@ PANELS: Final = (
         (Measure("histogram_rtt", "median", "mean", "median"), Measure("histogram_rtt", "p95", "max", "95 %")),
     ),
     Panel("Path length", "short", "Number of hops.", (Measure("packet_trace", "hops", "max"),)),
-    Panel("Path changes", "short", "How often the path changed.", (Measure("packet_trace", "path", "changes"),)),
+    Panel("Path changes", "short", "Number of path changes.", (Measure("packet_trace", "path", "changes"),)),
     Panel(
         "Coverage",
         "short",
@@ -57,7 +57,7 @@ PANELS: Final = (
 
 
 class Health(NamedTuple):
-    """A picture of esmond-etl's own metrics."""
+    """A panel with esmond-etl's own metrics."""
 
     title: str
     unit: str
@@ -96,7 +96,7 @@ HEALTH: Final = (
     Health(
         "Rejected datapoints",
         "short",
-        "What sinks would not take: `esmond-etl rejects` lists them.",
+        "Datapoints that sinks rejected: `esmond-etl rejects` lists them.",
         f"sum by (pipeline, sink) (increase(esmond_etl_rejects_total{_BY}[$__rate_interval]))",
         "{{pipeline}} to {{sink}}",
     ),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from esmond_etl import hookimpl
 
-if TYPE_CHECKING:  # the command line looks into every plugin for commands: what stages are made of takes time to load
+if TYPE_CHECKING:  # imports are late: the command line loads every plugin to look for commands
     from esmond_etl import Sink
 
 

@@ -1,4 +1,4 @@
-"""What a server's answers mean: whether to try again, whether the lines are at fault, or which option."""
+"""The meaning of a server's answers: whether to retry, whether the lines are wrong, or an option."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ import msgspec
 from urllib3.exceptions import InvalidHeader
 from urllib3.util.retry import Retry
 
-#: Statuses that pass: the same request may succeed later.
+#: Status codes of transient failures: the same request may succeed later.
 _PASSING: Final = frozenset({408, 429, 500, 502, 503, 504})
 
-#: Statuses that say that the lines of a request, or some of them, or all together (413), will not do.
+#: Status codes for wrong lines, or for too many lines in a request (413).
 _OF_LINES: Final = frozenset({400, 413, 422})
 
-#: What servers say, with status 400 or 500, where an option is wrong.
+#: Messages of servers, with status 400 or 500, about a wrong option.
 _OF_OPTIONS: Final = re.compile("provide either orgID or org|database is required|retention policy not found|not in .*format$")
 
-#: In what servers say about an option -> the option.
+#: Part of a server's message -> the option that it is about.
 _OPTIONS: Final = {"bucket": "bucket", "org": "org", "database": "database", "retention policy": "database"}
 
 
 class Failed(Exception):
-    """An exchange that came to nothing; its text says with what, and why."""
+    """A failed request; its text has the URL and the reason."""
 
-    status = 0  #: of HTTP; 0 where nothing was answered
+    status = 0  #: of HTTP; 0 if there was no answer
     reason = ""  #: the server's own
     wait = 0.0  #: s that the server asked to wait
     passes = True  #: whether to try again
 
     @property
     def of_lines(self) -> bool:
-        """Whether the lines that were sent are at fault."""
+        """Whether the lines that were sent are wrong."""
         return self.status in _OF_LINES and not _OF_OPTIONS.search(self.reason)
 
 
 def failed(error: Any, url: str, old: bool) -> Failed:
-    """What influxdb-client's ApiException means; `old` for InfluxDB 1.8."""
+    """The error for an ApiException of influxdb-client; `old` for InfluxDB 1.8."""
     if not error.status:
         text = f"{url}: {' '.join(str(error.reason).split())}"
         result = Failed(f'{text}: if the certificate is self-signed, set ca = "FILE", or verify = false')
@@ -53,7 +53,7 @@ def failed(error: Any, url: str, old: bool) -> Failed:
 
 
 def wrong_option(status: int, reason: str, old: bool) -> str:
-    """The option to check, given what a server said; "" where none is wrong."""
+    """The option to check, from a server's message; "" if none is wrong."""
     if status in (401, 403):
         return "username and password" if old else "token"
     if status in (301, 302, 307, 308, 404, 405) or _OF_OPTIONS.search(reason):

@@ -1,4 +1,4 @@
-"""Datapoints to the fields of points, in columns: what stands where in InfluxDB."""
+"""From datapoints to the fields of points, in columns: the layout of the data in InfluxDB."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from esmond_etl import JSON_TEXT, NUMBER, Batch, histograms, number_column, text_column, ts_column
 from esmond_etl_influxdb import values
 
-#: A field -> the statistic that it holds, by the name that archives give it.
+#: A field -> the archive's name of the statistic that it holds.
 STATISTICS: Final = {
     "min": "minimum",
     "mean": "mean",
@@ -31,11 +31,11 @@ STATISTICS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """What a batch is in InfluxDB: points, and the datapoints that cannot be any."""
+    """A batch in InfluxDB: points, and the datapoints that cannot be points."""
 
     seconds: pa.Array  #: int64, Unix time
-    columns: Mapping[str, pa.Array]  #: float64, bool or string; null where a point does not have the field, never in all of them
-    row: pa.Array | None = None  #: int64, ascending: of which of the batch's datapoints each is; None: of each in turn
+    columns: Mapping[str, pa.Array]  #: float64, bool or string; null if a point does not have the field; never all null
+    row: pa.Array | None = None  #: int64, ascending: the batch's datapoint of each point; None: one point per datapoint
     refused: Mapping[int, str] = field(default_factory=dict)  #: a datapoint's row -> why it cannot be kept
 
     def __len__(self) -> int:
@@ -43,7 +43,7 @@ class Points:
 
 
 def points(batch: Batch) -> Points:
-    """The points that the datapoints of `batch` are kept as."""
+    """The points for the datapoints of `batch`."""
     kind = batch.val.type
     if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
         return _numbers(batch, batch.val if kind == NUMBER else batch.val.cast(NUMBER))
@@ -62,7 +62,7 @@ def _numbers(batch: Batch, val: pa.Array) -> Points:
         return Points(seconds, {"value": val})
     good = pc.fill_null(pc.is_finite(val), False)
     refused = {
-        row: "there is no value" if value is None else f"{value} is no number that InfluxDB keeps"
+        row: "there is no value" if value is None else f"{value} is not a number that InfluxDB can store"
         for row, (value, fine) in enumerate(zip(val.to_pylist(), good.to_pylist(), strict=True))
         if not fine
     }
@@ -70,7 +70,7 @@ def _numbers(batch: Batch, val: pa.Array) -> Points:
 
 
 def _without_nulls(batch: Batch) -> Points:
-    """The points of the rest, which are numbered anew."""
+    """The points of the remaining datapoints, numbered again."""
     good = pc.is_valid(batch.val)
     rest = points(batch.filter(good))
     rows = pc.indices_nonzero(good).cast(pa.int64())
@@ -80,7 +80,7 @@ def _without_nulls(batch: Batch) -> Points:
 
 
 def _as_text(batch: Batch) -> Batch:
-    """The same with values as JSON text."""
+    """The points for values in JSON text."""
     if pa.types.is_string(batch.val.type) or pa.types.is_large_string(batch.val.type):
         return batch.with_val(batch.val.cast(JSON_TEXT))
     encode = msgspec.json.Encoder().encode
@@ -93,18 +93,18 @@ def _histograms(batch: Batch) -> Points:
         batch = _as_text(batch)
     try:
         opened = batch.opened().val
-    except ValueError:  # some are no histograms
+    except ValueError:  # some are not histograms
         return _objects(batch)
     count = _counts(opened)
     columns = histograms.statistics(opened, STATISTICS.values(), histograms.bucket_width(batch.series))
     odd = pc.and_(pc.is_null(columns["mean"]), pc.not_equal(count, 0.0))
-    if pc.any(odd, min_count=0).as_py():  # buckets with names that are no numbers, or negative counts
+    if pc.any(odd, min_count=0).as_py():  # buckets with names that are not numbers, or negative counts
         return _objects(_as_text(batch))
     return Points(batch.ts.view(pa.int64()), {"count": count, **{name: columns[each] for name, each in STATISTICS.items()}})
 
 
 def _counts(histograms: pa.Array) -> pa.Array:
-    """How many samples each histogram has, float64."""
+    """The number of samples in each histogram, float64."""
     items = histograms.items.cast(NUMBER)
     sums = pa.concat_arrays([number_column(array("d", [0.0])), pc.cumulative_sum(items)])
     offsets = pa.Array.from_buffers(pa.int32(), len(histograms) + 1, [None, histograms.buffers()[1]], offset=histograms.offset)
@@ -113,13 +113,13 @@ def _counts(histograms: pa.Array) -> pa.Array:
 
 
 def _objects(batch: Batch) -> Points:
-    """Values that are looked into one by one; those that are not what their event type says are kept whole, as `json`."""
+    """The points for values that are converted one by one; values that do not fit their event type are stored as text, in `json`."""
     opener, several = _opener(batch), batch.series.data_type == "subinterval"
     seconds, rows, found = array("q"), array("q"), list[dict[str, Any]]()
     last = None
     for row, (ts, text) in enumerate(zip(batch.seconds, batch.val.to_pylist(), strict=True)):
         moments = opener(ts, text) if opener else None
-        if not moments or (several and last is not None and moments[0][0] <= last):  # the seconds are taken by those before
+        if not moments or (several and last is not None and moments[0][0] <= last):  # earlier points have taken the seconds
             moments = [(ts, {"json": text})]
         last = moments[-1][0] if last is None else max(last, moments[-1][0])
         for second, fields in moments:
@@ -129,7 +129,7 @@ def _objects(batch: Batch) -> Points:
     return Points(_int64(seconds), _columns(found), _int64(rows))
 
 
-#: From a datapoint's ts and JSON text to its points: moments and fields; None if it is not what it should be.
+#: From a datapoint's ts and JSON text to its points: times and fields; None if the value does not fit.
 _Opener = Callable[[int, str], list[tuple[int, dict[str, Any]]] | None]
 
 

@@ -1,4 +1,4 @@
-"""Points from InfluxDB 2, asked in Flux."""
+"""Points from InfluxDB 2, queried in Flux."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rows(server: Server, measurement: str, series: Series, interval: Interval) -
 
 
 def question(bucket: str, measurement: str, series: Series, interval: Interval) -> str:
-    """The query for the points of `series` in `interval`, a row each."""
+    """The query for the points of `series` in `interval`, one row per point."""
     summary = "not exists r.summary_type"
     if series.summary != BASE:
         kind, window = series.summary

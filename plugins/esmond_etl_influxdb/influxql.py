@@ -1,4 +1,4 @@
-"""Points from InfluxDB 1.8, asked in InfluxQL, which it answers unless told not to; Flux it answers only when told to."""
+"""Points from InfluxDB 1.8, queried in InfluxQL, which is on by default there; Flux is off by default."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def rows(server: Server, measurement: str, series: Series, interval: Interval) -
 
 
 def question(measurement: str, series: Series, interval: Interval) -> str:
-    """The query for the points of `series` in `interval`, a row each."""
+    """The query for the points of `series` in `interval`, one row per point."""
     kind, window = ("", "") if series.summary == BASE else (series.summary.type, str(series.summary.window))
     return (
         f"SELECT *::field FROM {_name(measurement)} WHERE metadata_key = {_text(series.metadata.key)}"

@@ -2,9 +2,9 @@
 
     measurement,tag=value,tag=value field=1.5,field="text" 1397075053
 
-What line protocol cannot hold is written as InfluxDB's own clients write it: a line feed, carriage return or tab in a measurement or
-tag as `\\n`, `\\r`, `\\t`. A backslash at the end of a measurement or tag, or before what has to be escaped there, would escape what
-follows, and becomes a slash.
+Characters that line protocol cannot hold are written as InfluxDB's own clients write them: a line feed, carriage return or tab in a
+measurement or tag as `\\n`, `\\r`, `\\t`. A backslash at the end of a measurement or tag, or before what has to be escaped there,
+would escape what follows, and becomes a slash.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from esmond_etl import BASE, Batch, Series
 from esmond_etl_influxdb.fields import Points
 
-#: The tags that every series has, where its metadata does.
+#: The tags of every series, if its metadata have the field.
 TAGS: Final = ("destination", "input_destination", "input_source", "measurement_agent", "metadata_key", "source", "tool_name")
 #: The tags of summaries.
 SUMMARY_TAGS: Final = ("summary_type", "summary_window")
@@ -57,7 +57,7 @@ def _text(value: Any) -> str:
 
 
 def head(measurement: str, tags: Mapping[str, str]) -> str:
-    """What all lines of a series begin with."""
+    """The beginning of all lines of a series."""
     parts = [f",{escaped(name, _TAG)}={escaped(value, _TAG)}" for name, value in tags.items()]
     return escaped(measurement, _NAME) + "".join(parts)
 
@@ -71,7 +71,7 @@ def encode(head: str, points: Points) -> pa.Array:
     """The lines of `points`, each with its line feed: the text of the array is one block of line protocol."""
     fields = [_field(name, column) for name, column in points.columns.items()]
     seconds = points.seconds.cast(pa.string())
-    if len(fields) == 1:  # no point is without it
+    if len(fields) == 1:  # every point has it
         name, texts = fields[0]
         return pc.binary_join_element_wise(f"{head} {name}=", texts, " ", seconds, "\n", "")
     named = [pc.binary_join_element_wise(name, texts, "=") for name, texts in fields]
@@ -82,7 +82,7 @@ def encode(head: str, points: Points) -> pa.Array:
 def _field(name: str, column: pa.Array) -> tuple[str, pa.Array]:
     if not pa.types.is_string(column.type):
         return name, column.cast(pa.string())
-    if name == "json":  # a line feed between the tokens of a JSON text means no more than a space
+    if name == "json":  # in a JSON text, a line feed between tokens means the same as a space
         column = pc.replace_substring(column, "\n", " ")
     quoted = pc.replace_substring(pc.replace_substring(column, "\\", "\\\\"), '"', '\\"')
     return name, pc.binary_join_element_wise('"', quoted, '"', "")

@@ -1,4 +1,4 @@
-"""One task on its way into InfluxDB: blocks of lines, sent as they fill up."""
+"""The delivery of one task to InfluxDB: blocks of lines, sent as they fill up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from esmond_etl_influxdb import lines
 from esmond_etl_influxdb.fields import Points
 from esmond_etl_influxdb.server import Refused, Server
 
-#: A request has at most so many lines, and hardly more than so many bytes.
+#: A request has at most this many lines, and hardly more than this many bytes.
 LINES: Final = 5000
 BYTES: Final = 2 * 2**20
 
@@ -29,7 +29,7 @@ class Chunk:
 
     batch: Batch
     lines: pa.Array
-    row: pa.Array | None  #: int64: which datapoint each is of; None: each of the one in its place
+    row: pa.Array | None  #: int64: the datapoint of each line; None: one line per datapoint
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -59,7 +59,7 @@ class Buffer:
         self._lines = self._size = 0
 
     def add(self, chunk: Chunk) -> list[list[Chunk]]:
-        """Take `chunk`; the blocks that are full now, and out of the buffer."""
+        """Add `chunk`; returns the blocks that are full, and removes them from the buffer."""
         self.chunks.append(chunk)
         self._lines, self._size = self._lines + len(chunk), self._size + chunk.size
         if self._lines < LINES and self._size < BYTES:
@@ -78,14 +78,14 @@ class Buffer:
 
 @dataclass
 class Counts:
-    """What became of datapoints."""
+    """The numbers of datapoints by result."""
 
     taken: int = 0
-    unchanged: int = 0  #: the same as the one before, in the same second
+    unchanged: int = 0  #: equal to the one before, in the same second
 
 
 class Begun:
-    """A series that is being written, from one thread."""
+    """A series that is being written, by one thread."""
 
     def __init__(self) -> None:
         self.counts = Counts()
@@ -94,10 +94,9 @@ class Begun:
 
 
 class InfluxDBLoad(Load):
-    """Sends what it is given in requests of `LINES` lines, which series share, from the threads that write.
-
-    What is delivered again overwrites itself, so a request goes out as soon as it is full. A series waits for its end as long as it
-    does not fill a request by itself; of one that broke off later, the target keeps what was sent until it is delivered again.
+    """Sends lines in requests of up to `LINES` lines, which series share, from the writing threads. A second delivery overwrites
+    the first, so a request is sent as soon as it is full. A series that does not fill a request is sent after its end; if a longer
+    one breaks off, the target keeps what was sent until it is delivered again.
     """
 
     def __init__(self, server: Server, encode: Callable[[Batch], tuple[Points, pa.Array]]) -> None:
@@ -146,7 +145,7 @@ class InfluxDBLoad(Load):
         self._buffer = Buffer()
 
     def _deliver(self, block: list[Chunk]) -> None:
-        """Send `block`; if the server will not have it, halve it until only the lines that it will not have are left."""
+        """Send `block`; if the server refuses it, halve it until only the refused lines are left."""
         size = sum(map(len, block))
         try:
             self._server.write(b"".join(lines.block(chunk.lines) for chunk in block))
@@ -167,7 +166,7 @@ class InfluxDBLoad(Load):
             self._rejects.setdefault((batch.series, ts, val), Reject(batch.series, ts, val, reason))
 
     def _one_a_second(self, batch: Batch, begun: Begun) -> Batch:
-        """Without datapoints in a second that the series has one in already: InfluxDB would keep the last of them, unasked."""
+        """The batch without further datapoints in one second: InfluxDB would silently keep only the last of them."""
         if not len(batch):
             return batch
         seconds = batch.ts.view(pa.int64())
@@ -191,7 +190,7 @@ class InfluxDBLoad(Load):
 
 
 def _pieces(batch: Batch) -> Iterator[Batch]:
-    """`batch` in pieces that make about a request each."""
+    """`batch` in pieces of about one request each."""
     rows = max(1, min(LINES, BYTES * len(batch) // max(1, batch.points.nbytes)))
     for start in range(0, len(batch), rows):
         yield Batch(batch.series, batch.points.slice(start, rows))

@@ -1,4 +1,4 @@
-"""What a server holds of a series, point by point, and what it should hold."""
+"""The points of a series in a server, and the points that should be there."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from esmond_etl_influxdb.values import FIELDS, TEXTS
 #: A point as it is compared: Unix time, and its fields.
 Row = tuple[int, dict[str, Any]]
 
-#: VictoriaMetrics keeps whole numbers exactly and about 12 digits of others; so many are compared.
+#: VictoriaMetrics keeps whole numbers exactly, and about 12 digits of others; this many are compared.
 _DIGITS: Final = 7
 
 _ROWS: Final = 10_000
 
-#: Subintervals of one datapoint end within this time, s.
+#: The subintervals of one datapoint end within this time, s.
 _LONGEST: Final = 86400
 
 
 def shown(batch: Batch, numbers_only: bool) -> Batch:
-    """The points that `batch` becomes, as `read` gives them back; without texts from a server that keeps `numbers_only`."""
+    """The points of `batch`, as `read` returns them; without texts for a server that keeps `numbers_only`."""
     points = fields.points(batch)
     columns = {name: column for name, column in points.columns.items() if not (numbers_only and name in TEXTS)}
     if batch.series.holds_numbers and columns.keys() == {"value"} and not numbers_only:
@@ -47,7 +47,7 @@ def shown(batch: Batch, numbers_only: bool) -> Batch:
 
 
 def read(server: Server, measurement: str, series: Series, interval: Interval) -> Iterator[Batch]:
-    """The points that `server` holds of `series` in `interval`, oldest first."""
+    """The points of `series` in `interval` in `server`, oldest first."""
     rows = _held(server, measurement, series)
     if series.data_type == "subinterval":  # which stand after their datapoint's ts
         found = rows(Interval(interval.start, interval.end + _LONGEST))
@@ -64,18 +64,16 @@ def _held(server: Server, measurement: str, series: Series) -> Callable[[Interva
     if not server.is_victoria_metrics:
         return lambda interval: flux.rows(server, measurement, series, interval)
     if series.data_type == "json" and series.event_type != "packet-trace":
-        raise NotComparableError(
-            series, f"{server.url} is VictoriaMetrics, which keeps numbers alone: the text cannot be read back"
-        )
+        raise NotComparableError(series, f"{server.url} is VictoriaMetrics, which keeps only numbers: the text cannot be read back")
     return lambda interval: _rounded(_exported(server, measurement, series, interval))
 
 
 def _exported(server: Server, measurement: str, series: Series, interval: Interval) -> Iterator[Row]:
-    """From VictoriaMetrics, where every field is a series of its own; a point that is there twice comes twice."""
+    """Points from VictoriaMetrics, where every field is a series of its own; a duplicate point comes twice."""
     server.settle()
     span = {"start": interval.start, "end": interval.end - 1}
     start = json.dumps(measurement + "_", ensure_ascii=False)[1:-1]
-    # without the name it may answer what it found when it was last asked, before the measurement was there
+    # without the name it may answer from its cache, from before the measurement existed
     named = json.dumps(f"{re.escape(measurement)}_.*", ensure_ascii=False)
     with server.get("/api/v1/series", {"match[]": f"{{__name__=~{named},{_matchers(series)}}}", **span}) as lines:
         metrics = msgspec.json.decode(b"".join(lines))["data"]
@@ -118,7 +116,7 @@ def _digits(value: Any) -> float:
     number = float(value)
     if number.is_integer():
         return number
-    exact = float(f"{number:.11g}")  # else what differs in the last digit that is kept of it may be rounded up here and down there
+    exact = float(f"{number:.11g}")  # otherwise values that differ in the last digit kept could be rounded up here and down there
     return float(f"{exact:.{_DIGITS}g}")
 
 

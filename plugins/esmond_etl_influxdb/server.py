@@ -1,4 +1,4 @@
-"""A server that takes line protocol, over influxdb-client: one request at a time, tried again where that may help."""
+"""A server that accepts line protocol, over influxdb-client: one request at a time, with retries."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from esmond_etl_influxdb.answers import Failed, failed
 
 T = TypeVar("T")
 
-#: A server that asks to be left alone for longer than this is not waited for; nor is a pause of our own any longer, s.
+#: The longest `Retry-After` that we wait for, and our own longest pause, s.
 _LONGEST_WAIT: Final = 600
 _LONGEST_PAUSE: Final = 60
 
-#: VictoriaMetrics takes what it has acknowledged into its storage once a second; a request to do so now does not wait for one under way, s.
+#: VictoriaMetrics moves acknowledged data into its storage once a second; a flush request does not wait for a flush under way, s.
 _TAKEN_IN: Final = 1
 
 
 class Refused(Exception):
-    """The server will not have these lines, or not so many at once (413)."""
+    """The server refuses these lines, or so many at once (413)."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(f"{status}: {reason}")
@@ -60,7 +60,7 @@ class Server:
         self._settling, self._settled = Lock(), False
 
     def write(self, lines: bytes) -> None:
-        """Returns once the server has acknowledged all of `lines`; raises Refused if they will not do."""
+        """Send `lines`, and return when the server has acknowledged them; raises Refused if it refuses them."""
         body = gzip.compress(lines, 1) if self.compress else lines
         options = {"content_encoding": "gzip"} if self.compress else {}
         try:
@@ -73,7 +73,7 @@ class Server:
 
     @contextmanager
     def query(self, flux: str) -> Iterator[Iterator[list[str]]]:
-        """The rows of CSV that a Flux query answers, headings among them, while the context lasts."""
+        """The CSV rows of the answer to a Flux query, with headings, while the context lasts."""
         from influxdb_client import Dialect
         from influxdb_client.client.flux_table import CSVIterator
 
@@ -101,11 +101,11 @@ class Server:
             yield response
 
     def settle(self) -> None:
-        """Returns once VictoriaMetrics answers with all that it has acknowledged, to this run or to one that has just ended."""
+        """Return when VictoriaMetrics can read back everything that it has acknowledged, in this run or in one that has just ended."""
         with self._settling:
             if self._settled:
                 return
-            self._settled = True  # before the request: what is written meanwhile is not in it
+            self._settled = True  # noted before the request: data written meanwhile are not included
             try:
                 with self.get("/internal/force_flush", {}) as lines:
                     list(lines)
@@ -124,13 +124,13 @@ class Server:
         return f"InfluxDB {version.removeprefix('v')}" if version else "a server that does not name its version"
 
     def try_write(self) -> None:
-        """Send a write without points: the server says whether it takes the token and knows the place. Raises SinkError if not."""
-        with suppress(Refused):  # some want points
+        """Send an empty write: the server tells whether it accepts the token and knows the place. Raises SinkError if not."""
+        with suppress(Refused):  # some servers want points
             self.write(b"")
 
     @cached_property
     def is_victoria_metrics(self) -> bool:
-        """Whether it is VictoriaMetrics, which keeps numbers alone, and is asked in another way."""
+        """Whether it is VictoriaMetrics, which keeps only numbers, and is queried differently."""
         if self.old:
             return False
         try:
@@ -153,7 +153,7 @@ class Server:
             response.close()
 
     def _patiently(self, exchange: Callable[[], T], path: str, size: int = 0) -> T:
-        """What `exchange` answers, tried again a few times; Failed if it came to nothing."""
+        """The result of `exchange`, with retries; raises Failed if all fail."""
         for attempt in range(self.retries + 1):
             if self.stop.is_set():
                 break

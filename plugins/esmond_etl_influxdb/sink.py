@@ -23,7 +23,7 @@ _TAKEN = frozenset({*lines.TAGS, *lines.SUMMARY_TAGS, "time", "_field", "_measur
 
 
 class InfluxDBSink(Sink):
-    """InfluxDB 2 (`token`, `org`, `bucket`), InfluxDB 1.8 (`username`, `password`, `database`), or what speaks their write interface.
+    """InfluxDB 2 (`token`, `org`, `bucket`), InfluxDB 1.8 (`username`, `password`, `database`), or a server with the same write interface.
 
     A series becomes points in the measurement named after its event type, with underscores; its metadata become tags. Fields: `value`
     of numbers; `count`, `min`, `mean`, `median`, `p25`, `p75`, `p95`, `max`, `stddev`, `variance` of histograms and statistics, in
@@ -47,12 +47,12 @@ class InfluxDBSink(Sink):
     token: SecretStr | None = Field(None, description='API token; write "${NAME}" to take it from the environment')
     org: str | None = Field(None, description="organization that the bucket belongs to")
     bucket: str | None = Field(None, description="bucket to write to")
-    username: str | None = Field(None, description="user of InfluxDB 1.8, in place of a token")
+    username: str | None = Field(None, description="user of InfluxDB 1.8, instead of a token")
     password: SecretStr | None = Field(None, description="the user's password")
     database: str | None = Field(
-        None, description="database of InfluxDB 1.8, in place of a bucket", examples=["perfsonar", "perfsonar/five_years"]
+        None, description="database of InfluxDB 1.8, instead of a bucket", examples=["perfsonar", "perfsonar/five_years"]
     )
-    prefix: str = Field("", description="what stands before the event type in the names of measurements", examples=["perfsonar_"])
+    prefix: str = Field("", description="prefix of the measurement names, before the event type", examples=["perfsonar_"])
     tags: list[str] = Field(
         default_factory=list, description="metadata parameters to add as tags", examples=[["ip-transport-protocol"]]
     )
@@ -61,9 +61,9 @@ class InfluxDBSink(Sink):
     ca: str | None = Field(None, description="file of certificates to trust, for a self-signed server")
     cert: str | None = Field(None, description="file of a client certificate (PEM)")
     cert_key: str | None = Field(None, description="file of its key, if `cert` does not hold it")
-    timeout: Duration = Field(60, gt=0, description="time in which the server must answer a request")
-    retries: int = Field(4, ge=0, description="further tries of a request that failed in passing")
-    backoff: float = Field(0.3, ge=0, description="seconds before the first further try; twice as long before each one after")
+    timeout: Duration = Field(60, gt=0, description="time-out of a request")
+    retries: int = Field(4, ge=0, description="number of retries after a transient failure")
+    backoff: float = Field(0.3, ge=0, description="seconds before the first retry; each later pause is twice as long")
 
     _server: Server = PrivateAttr()
 
@@ -73,14 +73,14 @@ class InfluxDBSink(Sink):
         if not is_url(value):
             raise ValueError("is not the URL of a server: write https://HOST:8086")
         if parse_url(value).auth is not None:
-            raise ValueError("a user and password do not belong in the URL: write them as username and password, or use a token")
+            raise ValueError("the URL must not contain a user and password: write them as username and password, or use a token")
         return value.rstrip("/")
 
     @field_validator("prefix")
     @classmethod
     def _is_prefix(cls, value: str) -> str:
         if value.startswith(("#", "_")):
-            raise ValueError('InfluxDB keeps no measurement whose name starts with "#" or "_"')
+            raise ValueError('InfluxDB does not accept a measurement whose name starts with "#" or "_"')
         return value
 
     @field_validator("tags")
@@ -97,13 +97,13 @@ class InfluxDBSink(Sink):
         if (self.bucket is None) == (self.database is None):
             raise ValueError("write either bucket (InfluxDB 2) or database (InfluxDB 1.8)")
         if self.database is None and (self.username or self.password):
-            raise ValueError("username and password go with database (InfluxDB 1.8); a bucket takes a token")
+            raise ValueError("username and password go with database (InfluxDB 1.8); a bucket needs a token")
         if self.bucket is None and (self.token or self.org):
-            raise ValueError("token and org go with bucket (InfluxDB 2); a database takes username and password")
+            raise ValueError("token and org go with bucket (InfluxDB 2); a database needs username and password")
         return self
 
     def open(self, context: Context) -> None:
-        """Get ready to send requests; sends none."""
+        """Prepare the connection; sends no request."""
         try:
             import influxdb_client
         except ImportError:
@@ -114,7 +114,7 @@ class InfluxDBSink(Sink):
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         if (
             not logging.getLogger().handlers
-        ):  # the client logs an answer that it cannot read in a way that lets all libraries print warnings
+        ):  # the client logs an unreadable answer in a way that makes all libraries print warnings
             logging.getLogger().addHandler(logging.NullHandler())
         client = influxdb_client.InfluxDBClient(
             self.url,
@@ -129,7 +129,7 @@ class InfluxDBSink(Sink):
         self._server = Server(
             client,
             self.url,
-            org=self.org or "-",  # the client will have one; only InfluxDB 2 looks at it
+            org=self.org or "-",  # the client requires one; only InfluxDB 2 uses it
             bucket=self.bucket or self.database or "",
             old=self.database is not None,
             retries=self.retries,
@@ -141,7 +141,7 @@ class InfluxDBSink(Sink):
         )
 
     def reach(self, context: Context) -> str:
-        """Which server answers; raises SinkError if none does, or if it would refuse what a run writes."""
+        """The server's name and version; raises SinkError if it does not answer, or would refuse the writes of a run."""
         self.open(context)
         try:
             server = self._server.ping()
@@ -151,7 +151,7 @@ class InfluxDBSink(Sink):
         return f"opens: {server}"
 
     def ready(self) -> None:
-        """See whether the server answers, and would take what is written; raises SinkError if not."""
+        """Check that the server answers and would accept writes; raises SinkError if not."""
         self._server.ping()
         self._server.try_write()
 
@@ -170,10 +170,10 @@ class InfluxDBSink(Sink):
         return self._server.traffic
 
     def refusal(self, series: Series) -> str | None:
-        """Why the series cannot have a measurement, or its buckets no milliseconds."""
+        """Why the series cannot have a measurement, or why its buckets cannot be milliseconds."""
         name = lines.measurement(series, self.prefix)
         if not name or name.startswith(("#", "_")):
-            return f"{series}: InfluxDB keeps no measurement that is called {name!r}"
+            return f"{series}: InfluxDB does not accept a measurement with the name {name!r}"
         try:
             histograms.bucket_width(series)
         except ValueError as error:
@@ -194,16 +194,15 @@ class InfluxDBSink(Sink):
         text = lines.encode(lines.head(self._measurement(batch.series), lines.tags(batch.series, self.tags)), points)
         errors = points.columns.get("error")
         if errors is not None and pc.any(pc.match_substring(errors, "\n")).as_py() and self._server.is_victoria_metrics:
-            text = lines.on_one_line(text)  # it would take what follows the line feed for a line of its own
+            text = lines.on_one_line(text)  # it would take the text after the line feed for another line
         return points, text
 
     def _measurement(self, series: Series) -> str:
         return lines.measurement(series, self.prefix)
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
-        """What the server holds of `series` in `interval`, oldest first: numbers, or an object of fields for each point.
-
-        Raises SinkError if it cannot be read, or if the server keeps no text and the series is nothing else.
+        """The server's datapoints of `series` in `interval`, oldest first: numbers, or an object of fields for each point. Raises
+        SinkError if they cannot be read, or if the server keeps no text and the series has only text.
         """
         return reading.read(self._server, self._measurement(series), series, interval)
 

@@ -42,7 +42,7 @@ def statistics(text: str, names: Mapping[str, str], width: float) -> Fields | No
 
 
 def failure(text: str) -> Fields | None:
-    """What went wrong, of {"error": "..."}."""
+    """The error text, of {"error": "..."}."""
     value = decoded(text)
     if isinstance(value, dict) and value.keys() == {"error"} and isinstance(value["error"], str):
         return {"error": value["error"]}
@@ -50,7 +50,7 @@ def failure(text: str) -> Fields | None:
 
 
 def subintervals(ts: int, text: str) -> list[tuple[int, Fields]] | None:
-    """A point for each subinterval, at the second nearest to its start; where that is taken already, at the next that is free."""
+    """One point for each subinterval, at the second nearest to its start; if that is taken, at the next free one."""
     value = decoded(text)
     if not isinstance(value, list):
         return None
@@ -65,7 +65,7 @@ def subintervals(ts: int, text: str) -> list[tuple[int, Fields]] | None:
 
 
 def subinterval(value: Any) -> Fields | None:
-    """`value`, `start` and `duration` (s) of one subinterval; None if it does not have all of them."""
+    """`value`, `start` and `duration` (s) of one subinterval; None if one of them is missing."""
     if not isinstance(value, dict) or value.keys() != {"start", "duration", "val"}:
         return None
     numbers = [number(value[name]) for name in ("val", "start", "duration")]
@@ -75,7 +75,7 @@ def subinterval(value: Any) -> Fields | None:
 
 
 def packet_trace(text: str, destination: str | None) -> Fields | None:
-    """`hops`, `reached`, `rtt` (ms, of the last hop that answered) and `path` of one trace; None if it is none.
+    """`hops`, `reached`, `rtt` (ms, of the last hop that answered) and `path` of one trace; None if it is not a trace.
 
     `hops` is the greatest TTL. `reached`: the destination's address answered, or the last hop did, and did not complain. `path` is a
     digest of the addresses in their order: it changes when they do.
@@ -121,7 +121,7 @@ def _digest(hops: Iterable[tuple[int, str]]) -> str:
 
 
 def decoded(text: str) -> Any:
-    """What a JSON text says; None if it is none."""
+    """The value of a JSON text; None if it is not valid."""
     try:
         return _JSON.decode(text)
     except msgspec.DecodeError:
@@ -129,7 +129,7 @@ def decoded(text: str) -> Any:
 
 
 def number(value: Any) -> float | None:
-    """The finite number that `value` is, or spells; else None."""
+    """`value` as a finite number, from a number or a text; otherwise None."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

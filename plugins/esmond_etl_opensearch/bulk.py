@@ -1,4 +1,4 @@
-"""Requests to `_bulk`: a bounded number of bytes each, several under way, and fewer documents at a time where the server is busy."""
+"""Requests to `_bulk`: each of a bounded number of bytes, several under way, and fewer documents at a time if the server is busy."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from esmond_etl_opensearch.server import Server, ServerError
 BYTES: Final = 5_000_000
 #: The least number of bytes that a busy server is sent at a time.
 _LEAST: Final = 50_000
-#: So many requests of one task are under way at once.
+#: This many requests of one task are under way at once.
 _AT_ONCE: Final = 3
 
 _CONFLICT, _BUSY = 409, 429
-#: The server could not say whether it has taken the document, or cannot take it at the moment.
+#: The server could not tell whether it has stored the document, or cannot store it at the moment.
 _AGAIN: Final = frozenset({_BUSY, 502, 503, 504})
 
 
 class Operation(NamedTuple):
-    """One document to be made, changed or deleted."""
+    """One document to create, change or delete."""
 
     action: Literal["create", "index", "delete"]
     lines: str  #: of the request
@@ -53,14 +53,14 @@ class _Answer(msgspec.Struct):
 
 @dataclass
 class Taken:
-    """What became of operations."""
+    """The results of operations."""
 
     done: dict[str, int] = field(default_factory=lambda: {"create": 0, "index": 0, "delete": 0})
-    conflicts: int = 0  #: somebody else has made or changed the document meanwhile
+    conflicts: int = 0  #: another program has created or changed the document meanwhile
     refused: dict[tuple[str, int], str] = field(default_factory=dict)  #: key and moment of a document -> the server's reason
 
     def add(self, other: Taken) -> None:
-        """Take in what became of others."""
+        """Add the results of other operations."""
         for action, number in other.done.items():
             self.done[action] += number
         self.conflicts += other.conflicts
@@ -77,7 +77,7 @@ class Bulk:
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def send(self, operations: Iterator[Operation]) -> Taken:
-        """Send all of `operations`; raises ServerError if the server does not take them."""
+        """Send all of `operations`; raises ServerError if the server does not accept them."""
         taken, under_way = Taken(), set[Future[Taken]]()
         try:
             for portion in self._portions(operations):
@@ -87,7 +87,7 @@ class Bulk:
             while under_way:
                 under_way = self._settled(under_way, taken)
         finally:
-            wait(under_way)  # nothing is at work for a task that has failed
+            wait(under_way)  # a failed task must leave nothing at work
         return taken
 
     def _settled(self, under_way: set[Future[Taken]], taken: Taken) -> set[Future[Taken]]:
@@ -108,7 +108,7 @@ class Bulk:
             yield portion
 
     def _deliver(self, operations: list[Operation]) -> Taken:
-        """Send one portion; what the server was too busy for again, later, and less of it at a time."""
+        """Send one portion; if the server is too busy, send the rest again later, in smaller requests."""
         taken = Taken()
         for attempt in range(self.server.retries + 1):
             operations, reason = self._sent(operations, taken)

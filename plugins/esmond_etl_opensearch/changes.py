@@ -1,4 +1,4 @@
-"""What has to be done to the documents of a test, for a server to hold what was delivered: the least, and nothing to those of others."""
+"""The fewest changes to the documents of a test that make a server hold the delivered datapoints; documents of other programs stay."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _decode: Final = msgspec.json.Decoder().decode
 
 HOUR: Final = 3600
 
-_OTHER: Final = "perfSONAR's own document of this moment has another value, or none: it was left as it is"
+_OTHER: Final = "perfSONAR's own document of this time has another value, or none: it was not changed"
 
 
 @dataclass
 class Test:
-    """A test, and the series of it that are delivered."""
+    """A test, and those of its series that are delivered."""
 
     metadata: Metadata
     series: tuple[Series, ...]
@@ -37,23 +37,23 @@ class Test:
 
     @property
     def key(self) -> str:
-        """What its documents have as `pscheduler.test_checksum`."""
+        """The `pscheduler.test_checksum` of its documents."""
         return self.metadata.key
 
     @cached_property
     def stream(self) -> str:
-        """The data stream that its documents are written to."""
+        """The data stream of its documents."""
         return self.stream_name.replace("{type}", places.test_type(self.metadata) or "unknown")
 
     def others(self) -> list[Series]:
-        """The series that a document of the test may hold beside those that are delivered."""
+        """The series that a document of the test may hold besides the delivered ones."""
         names = {FAILURES, RUN_HREF, *PLACES.get(places.test_type(self.metadata) or "", (RAW,))}
         delivered = {series.event_type for series in self.series}
         return [Series(self.metadata, name) for name in sorted(names - delivered)]
 
 
 class Wanted(NamedTuple):
-    """What is delivered of a test, in a part of its time."""
+    """The delivered datapoints of a test, in a part of its time."""
 
     test: Test
     batches: Mapping[Series, list[Batch]]
@@ -61,17 +61,17 @@ class Wanted(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What became of datapoints that need not be sent."""
+    """The results of datapoints that need not be sent."""
 
     unchanged: int = 0
     rejects: list[Reject] = field(default_factory=list)
     missing: Counter[tuple[str, int]] = field(
         default_factory=Counter
-    )  #: copies: (host that measured, hour) -> results that were not there
+    )  #: copies: (measuring host, hour) -> results that were missing
 
 
 def operations(wanted: Wanted, there: Present, outcome: Outcome) -> Iterator[Operation]:
-    """What has to be done, for the documents that are `there` to become those that are wanted; what need not be is noted in `outcome`."""
+    """The operations that turn the documents that are `there` into the wanted ones; what need not be changed is noted in `outcome`."""
     for hit in there.again:
         yield _delete(wanted.test.key, hit)
     whole = next((batches for series, batches in wanted.batches.items() if series.event_type == DOCUMENT), None)
@@ -107,12 +107,12 @@ def _results(wanted: Wanted, there: Present, outcome: Outcome) -> Iterator[Opera
 
 
 def _numbers(wanted: Wanted) -> Counter[int]:
-    """How many datapoints of each moment are delivered."""
+    """The number of delivered datapoints of each time."""
     return Counter(ts for batches in wanted.batches.values() for batch in batches for ts in batch.moments)
 
 
 def _kept(test: Test, hits: Any) -> dict[str, list[Batch]]:
-    """What documents hold beside the series that are delivered."""
+    """The datapoints of documents in other series than the delivered ones."""
     kept = {}
     oldest_first = sorted(hits, key=lambda hit: hit.ts)
     for series in test.others() if oldest_first else ():
@@ -124,7 +124,7 @@ def _kept(test: Test, hits: Any) -> dict[str, list[Batch]]:
 
 
 def _differing(wanted: Wanted, ts: int, hits: Sequence[Hit]) -> Iterator[Reject]:
-    """The datapoints of a moment that none of the documents that others have made of it holds."""
+    """The datapoints of a time that no document of another program holds."""
     for series, batches in wanted.batches.items():
         value = reading.reader(series)
         held = [value(hit.source) for hit in hits]
@@ -135,7 +135,7 @@ def _differing(wanted: Wanted, ts: int, hits: Sequence[Hit]) -> Iterator[Reject]
 
 
 def _copies(test: Test, batches: Sequence[Batch], there: Present, outcome: Outcome) -> Iterator[Operation]:
-    """What has to be done for whole documents: one that is there, by its test, its start and its run, is left as it is."""
+    """The operations for whole documents: a document with the same test, start and run is not changed."""
     known = Counter((hit.ts, run_of(hit.source)) for hit in there.own.values())
     known.update((hit.ts, run_of(hit.source)) for hits in there.others.values() for hit in hits)
     nameless = {ts for ts, run in known if run is None}

@@ -1,4 +1,4 @@
-"""The options that say which OpenSearch, and how to talk to it: the same for the source and the sink."""
+"""The options of a connection to OpenSearch: the same for the source and the sink."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Connection(Stage):
     ca: str | None = Field(None, description="file of certificates to trust, for a self-signed server")
     cert: str | None = Field(None, description="file of a client certificate (PEM)")
     cert_key: str | None = Field(None, description="file of its key, if `cert` does not hold it")
-    timeout: Duration = Field(60, gt=0, description="time in which the server must answer a request")
-    retries: int = Field(6, ge=0, description="further tries of a request that the server could not take at the moment")
-    backoff: float = Field(0.5, ge=0, description="seconds before the first further try; twice as long before each one after")
+    timeout: Duration = Field(60, gt=0, description="time-out of a request")
+    retries: int = Field(6, ge=0, description="number of retries of a request that the server could not accept at the moment")
+    backoff: float = Field(0.5, ge=0, description="seconds before the first retry; each later pause is twice as long")
 
     _server: Server = PrivateAttr()
 
@@ -42,7 +42,7 @@ class Connection(Stage):
             if not is_url(each):
                 raise ValueError("is not the URL of a server: write https://HOST:9200 or https://HOST/opensearch")
             if urlsplit(each).username is not None:
-                raise ValueError("a user and password do not belong in the URL: write them as username and password")
+                raise ValueError("the URL must not contain a user and password: write them as username and password")
         return value
 
     @model_validator(mode="after")
@@ -52,12 +52,12 @@ class Connection(Stage):
         return self
 
     def open(self, context: Context) -> None:
-        """Get ready to send requests; sends none."""
+        """Prepare the connection; sends no request."""
         try:
             import opensearchpy
         except ImportError:
             raise PluginError("opensearch needs opensearch-py: pip install 'esmond-etl[opensearch]'") from None
-        logging.getLogger("opensearch").setLevel(logging.CRITICAL)  # what it would warn of, errors say
+        logging.getLogger("opensearch").setLevel(logging.CRITICAL)  # errors say what it would warn of
         urls = [self.url] if isinstance(self.url, str) else self.url
         client = opensearchpy.OpenSearch(
             hosts=[_host(url) for url in urls],
@@ -95,7 +95,7 @@ def _host(url: str) -> dict[str, Any]:
 
 
 def _as_it_is() -> Any:
-    """What leaves bodies and answers as they are: both are text already, and large."""
+    """A serializer that changes nothing: bodies and answers are text already, and large."""
     from opensearchpy.serializer import Serializer
 
     class AsItIs(Serializer):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The datapoints of a series, out of the documents that a server holds."""
+"""The datapoints of a series, from the documents of a server."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from esmond_etl_opensearch.codec import reading
 from esmond_etl_opensearch.codec.reading import MISSING
 from esmond_etl_opensearch.search import Hit, PointInTime
 
-#: What tells two results of one second apart: the documents that are asked for where there are such.
+#: The fields that distinguish two results of one second; requested only if there are several.
 _IDENTITY: Final = ["result", "pscheduler.run_href"]
-_TWICE: Final = "documents are there twice, with the same run and the same result: one of each was read"
+_TWICE: Final = "documents are duplicated, with the same run and the same result: one of each was read"
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -44,7 +44,7 @@ def read(
 
 
 def _without_doubles(view: PointInTime, query: Mapping[str, Any], fields: list[str], page: list[Hit]) -> tuple[list[Hit], int]:
-    """The documents of a page without those that a second post has put there, and how many these were."""
+    """The documents of a page without duplicates of a second post, and the number of duplicates."""
     several = {ts for ts, count in Counter(hit.ts for hit in page).items() if count > 1}
     if not several:
         return page, 0
@@ -55,7 +55,7 @@ def _without_doubles(view: PointInTime, query: Mapping[str, Any], fields: list[s
 
 
 def _once(view: PointInTime, query: Mapping[str, Any], fields: list[str], ts: int) -> list[Hit]:
-    """The documents of one second, one of each run and result."""
+    """The documents of one second, one for each run and result."""
     found: dict[bytes, Hit] = {}
     second = {"bool": {"filter": [query, search.within(Interval(ts, ts + 1))]}}
     for page in view.pages(second, [*fields, *_IDENTITY]):

@@ -1,4 +1,4 @@
-"""One task on its way into OpenSearch."""
+"""The delivery of one task to OpenSearch."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from esmond_etl_opensearch.present import Present
 from esmond_etl_opensearch.search import PointInTime
 from esmond_etl_opensearch.server import Server, ServerError
 
-#: Documents of one test are made in portions of about as many.
+#: Documents of one test are made in portions of about this size.
 _DOCUMENTS: Final = 4000
-#: So often a task is looked at again after somebody else has changed its documents.
+#: How often a task is read again after another program has changed its documents.
 _LOOKS: Final = 6
 
 
 @dataclass
 class Target:
-    """Where documents go: shared by the tasks of a run."""
+    """The target of documents, shared by the tasks of a run."""
 
     server: Server
     bulk: Bulk
     pattern: str  #: the streams that may hold documents of the tests
-    own: str  #: those that documents are written to, as a pattern
+    own: str  #: the streams that documents are written to, as a pattern
     stream: str  #: the name of such a stream, with {type} for the type of the test
 
     def refresh(self) -> None:
-        """Make what was written visible."""
+        """Make written documents visible."""
         self.server.ask("POST", f"/{self.own}/_refresh", allow_no_indices="true", ignore_unavailable="true")
 
 
@@ -50,7 +50,7 @@ class _Slice(NamedTuple):
 
 @dataclass
 class _Pass:
-    """One look at what there is, and what was sent after it."""
+    """One reading of the present documents, and the operations sent after it."""
 
     count: int  #: documents that must be there afterwards
     taken: Taken = field(default_factory=Taken)
@@ -62,14 +62,13 @@ class _Pass:
 
 
 class OpenSearchLoad(Load):
-    """Keeps what it is given until all of a moment is known, then makes documents of it.
-
-    Documents are made where there is none, and changed, by their version, where there is one without some of the event types. What is
-    there is looked up first; where somebody else changes it meanwhile, it is looked up again.
+    """Keeps datapoints until all of one time are known, then makes documents from them. A missing document is created; one without
+    some of the event types is changed, with a check of its version. The present documents are read first, and again if another
+    program changes them meanwhile.
     """
 
     def __init__(self, target: Target, task: Task, remark: str = "", reports: bool = False) -> None:
-        """With `reports`, the receipt says by host and hour which results were not there."""
+        """With `reports`, the receipt tells by host and hour which results were missing."""
         self._target, self._task, self._remark, self._reports = target, task, remark, reports
         self._missing: Counter[tuple[str, int]] = Counter()
         self._lock = threading.Lock()
@@ -82,16 +81,16 @@ class OpenSearchLoad(Load):
             self._batches.setdefault(batch.series, []).append(batch)
 
     def end(self, series: Series) -> None:
-        """Note that `series` is whole."""
+        """Note that `series` is complete."""
         with self._lock:
             self._ended.add(series)
 
     def rollback(self) -> None:
-        """Forget what was given: nothing of it has been sent before `commit`."""
+        """Forget the datapoints: nothing is sent before `commit`."""
         self._batches.clear()
 
     def commit(self) -> Receipt:
-        """Send the documents; returns once the server has acknowledged them and answers with them."""
+        """Send the documents, and return when the server has acknowledged them and they can be read back."""
         try:
             return self._committed()
         except ServerError as error:
@@ -103,7 +102,7 @@ class OpenSearchLoad(Load):
             last = self._pass(tests)
             if not last.taken.conflicts and (not last.has_changed or self._is_whole(tests, last)):
                 return self._receipt(last)
-        raise SinkError(f"{self._target.server.url}: others change the same documents again and again: deliver again later")
+        raise SinkError(f"{self._target.server.url}: other programs keep changing the same documents: run it again later")
 
     def _tests(self) -> list[Test]:
         by_key: dict[str, list[Series]] = {}
@@ -118,7 +117,7 @@ class OpenSearchLoad(Load):
         current = _Pass(there)
         with PointInTime(target.server, target.pattern) as view:
             current.taken = target.bulk.send(self._operations(tests, view if there else None, current.outcome))
-        self._missing |= current.outcome.missing  # what another pass finds missing was found before
+        self._missing |= current.outcome.missing  # a later pass would count the same missing results again
         current.count += current.taken.done["create"] - current.taken.done["delete"]
         return current
 
@@ -139,7 +138,7 @@ class OpenSearchLoad(Load):
             yield _Slice(test, Interval(start, end), {series: list(_within(each, start, end)) for series, each in batches.items()})
 
     def _is_whole(self, tests: list[Test], last: _Pass) -> bool:
-        """Whether the server answers with as many documents as there must be; False if there are more than that."""
+        """Whether the server answers with the expected number of documents; False if there are more."""
         self._target.refresh()
         keys = [test.key for test in tests]
         there = present.count(self._target.server, self._target.pattern, keys, self._task.interval)

@@ -1,4 +1,4 @@
-"""What a server holds of a test: its documents, page by page."""
+"""The documents of a test in a server, page by page."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from esmond_etl_opensearch.server import Server, ServerError
 KEY: Final = "pscheduler.test_checksum"
 START: Final = "pscheduler.start_time"
 
-#: A page has so many documents at most.
+#: A page has at most this many documents.
 PAGE: Final = 5000
 #: No answer has more.
 _MOST: Final = 10_000
 
-#: How long a server keeps a point in time after it was last asked.
+#: How long a server keeps a point in time after the last request.
 _KEEP: Final = "30m"
 
 
 class Hit(msgspec.Struct):
-    """A document that was found."""
+    """A document in an answer."""
 
     sort: list[int]  #: its start time, Unix time in ms
     source: dict[str, Any] = msgspec.field(name="_source", default_factory=dict)
@@ -65,9 +65,8 @@ def within(interval: Interval) -> dict[str, Any]:
 
 @dataclass
 class PointInTime:
-    """What a server held at one moment: what is written, or moved to another index, later does not disturb.
-
-    It is taken when it is first read, and by several threads. Use it in a `with`: the server lets go of it in the end.
+    """The state of a server at one time: documents that are written or moved later do not disturb. It is taken at the first read;
+    thread-safe. Use it in a `with`: the server releases it at the end.
     """
 
     server: Server
@@ -88,7 +87,7 @@ class PointInTime:
 
         A page begins with the second that the one before could not hold whole: a server has nothing else to tell apart what has the
         same time (`_shard_doc` came with OpenSearch 3.3).
-        Raises ServerError if a part of the server does not answer: none is left out silently.
+        Raises ServerError if a part of the server does not answer: no document is left out silently.
         """
         start: list[dict[str, Any]] = []
         while pit := self._taken():
@@ -119,7 +118,7 @@ class PointInTime:
         try:
             page: _Page = self.server.ask("POST", "/_search", body, _Page, filter_path=",".join(wanted))
         except ServerError as error:
-            if error.status == 404:  # the server has let go of it: the next reader takes another
+            if error.status == 404:  # the server has released it: the next reader takes a new one
                 self._id = None
             raise
         _check(page, self.server.url)
@@ -147,17 +146,17 @@ _VERSIONS: Final = ("hits.hits._id", "hits.hits._index", "hits.hits._seq_no", "h
 
 def _check(page: _Page, url: str) -> None:
     if page.timed_out or page.shards.get("failed"):
-        reasons = page.shards.get("failures") or [{"reason": {"reason": "it ran out of time"}}]
+        reasons = page.shards.get("failures") or [{"reason": {"reason": "the time ran out"}}]
         raise ServerError(f"{url}: a search was answered in part: {reasons[0]['reason']['reason']}", 503)
 
 
 def count(server: Server, pattern: str, query: Mapping[str, Any]) -> int:
-    """How many documents match."""
+    """The number of documents that match."""
     answer = server.ask("POST", f"/{pattern}/_count", {"query": query}, allow_no_indices="true", ignore_unavailable="true")
     if answer["_shards"]["failed"]:
         raise ServerError(f"{server.url}: a count was answered in part", 503)
     return int(answer["count"])
 
 
-#: What makes a value of the fields of a document.
+#: A function from the fields of a document to a value.
 Read = Callable[[Mapping[str, Any]], Any]

@@ -1,4 +1,4 @@
-"""Requests to an OpenSearch, tried again where that may help."""
+"""Requests to OpenSearch, with retries."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import msgspec
 
 from esmond_etl import EsmondEtlError, StoppedError, Traffic, described
 
-#: What a server answers that cannot take a request at the moment.
+#: Status codes of a server that cannot accept a request at the moment.
 _BUSY: Final = frozenset({429, 502, 503, 504})
 _LONGEST_PAUSE: Final = 60
 
 
 class ServerError(EsmondEtlError):
-    """The server did not do what it was asked for; `status` is that of HTTP, 0 if there was no answer."""
+    """A failed request; `status` is the HTTP status, 0 if there was no answer."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class ServerError(EsmondEtlError):
 class Server:
     """One OpenSearch; its requests fail with a ServerError that names its URL and its reason."""
 
-    transport: Any  #: of opensearch-py, without tries of its own
+    transport: Any  #: of opensearch-py, without its own retries
     url: str
     retries: int
     backoff: float  #: s
@@ -41,7 +41,7 @@ class Server:
     traffic: Traffic
 
     def ask(self, method: str, path: str, body: Any = None, kind: Any = Any, **params: Any) -> Any:
-        """The answer to a request, decoded as `kind`; a body is JSON text, or what JSON is made of."""
+        """The answer to a request, decoded as `kind`; a body is JSON text, or an object to encode."""
         text = body if isinstance(body, bytes | str | None) else msgspec.json.encode(body)
         for attempt in range(self.retries + 1):
             try:
@@ -67,7 +67,7 @@ class Server:
         except TransportError as error:
             self.traffic.count(sent=len(body or b""))
             raise self._failed(method, path, error) from None
-        except (OpenSearchException, OSError, ValueError) as error:  # ssl's errors among them
+        except (OpenSearchException, OSError, ValueError) as error:  # also errors of TLS
             raise ServerError(f"{self.url}: {described(error)}") from None
         self.traffic.count(received=len(answer or ""), sent=len(body or b""))
         if method == "HEAD" or not answer:
@@ -75,9 +75,7 @@ class Server:
         try:
             return msgspec.json.decode(answer, type=kind)
         except msgspec.MsgspecError as error:
-            raise ServerError(
-                f"{self.url}{path}: the answer is not what was asked for ({error}): {str(answer)[:80]!r}", 200
-            ) from None
+            raise ServerError(f"{self.url}{path}: unexpected answer ({error}): {str(answer)[:80]!r}", 200) from None
 
     def _failed(self, method: str, path: str, error: Any) -> ServerError:
         status, reason = error.status_code, error.error
@@ -96,12 +94,12 @@ class Server:
 
 _HINTS: Final[Mapping[int, str]] = {
     401: "; check username and password",
-    403: "; this user may not do that: `esmond-etl check --connect` says what an administrator must allow",
+    403: "; this user is not allowed to do that: `esmond-etl check --connect` says what an administrator must allow",
 }
 
 
 def _reason(info: Any, reason: Any) -> str:
-    """What the server itself says: the reason of its error object if there is one."""
+    """The server's own message: the reason in its error object, if there is one."""
     found = info
     if isinstance(info, str):
         try:

@@ -1,4 +1,4 @@
-"""What a server needs before it takes documents: an index template, and a policy that does not delete them."""
+"""What a server needs before it can store documents: an index template, and a policy that does not delete them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from esmond_etl_opensearch.server import Server, ServerError
 
 
 def template_name(stream: str) -> str:
-    """What the index template is called that is made for `stream`, a name or a pattern."""
+    """The name of the index template for `stream`, a name or a pattern."""
     return stream.strip("*_-.") or "pscheduler"
 
 
 def policy_name(stream: str) -> str:
-    """What the policy is called that is made for `stream`, a name or a pattern."""
+    """The name of the policy for `stream`, a name or a pattern."""
     return f"{template_name(stream)}_keep"
 
 
-#: What perfSONAR 5 says of its own data streams.
+#: The index template of perfSONAR 5 for its own data streams.
 _TEMPLATE: Final[Mapping[str, Any]] = {
     "data_stream": {},
     "template": {
@@ -47,7 +47,7 @@ _TEMPLATE: Final[Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Policy:
-    """What index state management does to a data stream."""
+    """A policy of index state management."""
 
     name: str
     priority: int
@@ -55,7 +55,7 @@ class Policy:
 
 
 def template_of(server: Server, stream: str) -> str | None:
-    """The name of the index template of data streams that `stream`, a name or a pattern, falls under; None if there is none."""
+    """The name of the index template that matches `stream`, a name or a pattern; None if there is none."""
     found = server.ask("GET", "/_index_template")["index_templates"]
     fitting = [
         (each["index_template"].get("priority", 0), each["name"])
@@ -67,12 +67,12 @@ def template_of(server: Server, stream: str) -> str | None:
 
 
 def make_template(server: Server, stream: str) -> None:
-    """Make the index template that perfSONAR 5 would have, for `stream` alone."""
+    """Create perfSONAR 5's index template for `stream`."""
     server.ask("PUT", f"/_index_template/{template_name(stream)}", {"index_patterns": [stream], "priority": 10, **_TEMPLATE})
 
 
 def policy_of(server: Server, stream: str) -> Policy | None:
-    """The policy that new indexes of `stream` come under; None if there is none. Raises NotThere if the server knows no policies."""
+    """The policy for new indexes of `stream`; None if there is none. Raises NotThere if the server has no policies."""
     try:
         found = server.ask("GET", "/_plugins/_ism/policies", size=1000)["policies"]
     except ServerError as error:
@@ -93,7 +93,7 @@ def policy_of(server: Server, stream: str) -> Policy | None:
 
 
 def make_policy(server: Server, stream: str, priority: int) -> None:
-    """Make a policy for `stream` that rolls its indexes over when they are large, and never deletes them."""
+    """Create a policy for `stream` that rolls its indexes over when they are large, and never deletes them."""
     states = [
         {
             "name": "filling",
@@ -116,5 +116,5 @@ class NotThere(Exception):
 
 
 def _covers(pattern: str, stream: str) -> bool:
-    """Whether all names that `stream` stands for match `pattern`."""
+    """Whether all names that `stream` matches also match `pattern`."""
     return fnmatchcase(stream.replace("*", "x"), pattern)

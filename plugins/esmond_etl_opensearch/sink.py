@@ -20,15 +20,15 @@ from esmond_etl_opensearch.load import OpenSearchLoad, Target
 from esmond_etl_opensearch.search import PointInTime
 from esmond_etl_opensearch.server import ServerError
 
-_DAYS = "perfSONAR's policy deletes an index 180 days after it was made, whatever the age of the data"
+_DAYS = "perfSONAR's policy deletes an index 180 days after its creation, whatever the age of the data"
 
 
 class OpenSearchSink(Connection, Sink):
-    """Documents in the OpenSearch of perfSONAR 5, as its own pipeline would have written them.
+    """Documents in the OpenSearch of perfSONAR 5, as its own pipeline writes them.
 
     Each test result (all event types of one test at one time) becomes one document, which Grafana and elmond show like any other. The
-    metadata key of esmond becomes its `test_checksum`, so old URLs go on working. A document that is delivered twice is stored once.
-    Where perfSONAR has stored the same result itself, nothing is written. Summaries are not written: elmond and Grafana compute them.
+    metadata key of esmond becomes its `test_checksum`, so old URLs go on working. A document that is delivered twice is stored
+    once. Where perfSONAR has stored the same result itself, nothing is written. Summaries are not written: elmond and Grafana compute them.
     """
 
     place: ClassVar[tuple[str, ...]] = ("url", "stream")
@@ -43,16 +43,14 @@ class OpenSearchSink(Connection, Sink):
 
     stream: str = Field(
         "pscheduler_esmond_{type}",
-        description="data stream to write to; {type} stands for the type of the test",
+        description="data stream to write to; {type} is replaced by the type of the test",
         pattern=r"^pscheduler_[a-z0-9_{}.-]+$",
     )
-    index: str = Field(
-        "pscheduler_*", description="data streams whose documents count as being there already", pattern=r"^[^\s/?#]+$"
-    )
-    keep: bool = Field(True, description="whether to see to it that a policy of the server never deletes what was written")
+    index: str = Field("pscheduler_*", description="data streams whose documents count as present already", pattern=r"^[^\s/?#]+$")
+    keep: bool = Field(True, description="whether to create a policy so that the server never deletes the written documents")
 
     report_missing: bool = Field(
-        False, description="whether a run that copies whole documents says by host and hour how many were missing"
+        False, description="whether a run that copies whole documents reports by host and hour how many were missing"
     )
 
     _target: Target = PrivateAttr()
@@ -63,7 +61,7 @@ class OpenSearchSink(Connection, Sink):
 
     @property
     def features(self) -> Features:
-        """A document is replaced as a whole; those that others have made are compared, and kept."""
+        """A document is replaced as a whole; documents of other programs are compared, and kept."""
         return Features(merges=True, several_hosts=True, one_a_second=True)
 
     @property
@@ -71,7 +69,7 @@ class OpenSearchSink(Connection, Sink):
         return self.stream.replace("{type}", "*")
 
     def open(self, context: Context) -> None:
-        """Get ready to send requests; sends none."""
+        """Prepare the connection; sends no request."""
         super().open(context)
         self._executor = ThreadPoolExecutor(max(context.parallel, 1), "bulk")
         bulk = Bulk(self._server, self._executor)
@@ -91,13 +89,13 @@ class OpenSearchSink(Connection, Sink):
             return "documents are results: elmond and Grafana make the summaries of them"
         kinds = places.test_types(series.metadata)
         if not kinds:
-            return "nothing tells what type of test this is"
+            return "the type of this test is not known"
         if series.event_type != RUN_HREF and all(places.place(kind, series.event_type) is None for kind in kinds):
             return "no document has a place for it" if len(kinds) > 1 else f"a document of a {kinds[0]} test has no place for it"
         return tests.unfit(series.metadata)
 
     def begin(self, task: Task) -> Load:
-        """The way into OpenSearch for one task; before the first one, what the server lacks is made."""
+        """Begin the delivery of one task; before the first one, missing templates and policies are created."""
         with self._lock:
             if not self._ready:
                 self._prepare()
@@ -114,11 +112,11 @@ class OpenSearchSink(Connection, Sink):
 
     @property
     def _is_own(self) -> bool:
-        """Whether the streams are none that perfSONAR writes to itself."""
+        """Whether perfSONAR itself does not write to the streams."""
         return self._pattern not in ("pscheduler_*", "*")
 
     def _kept(self) -> str:
-        """See to it that nothing deletes what is written; returns what the user should know."""
+        """Make sure that no policy deletes what is written; returns a message for the user."""
         try:
             policy = setup.policy_of(self._server, self._pattern)
         except setup.NotThere:
@@ -128,7 +126,7 @@ class OpenSearchSink(Connection, Sink):
         return ""
 
     def reach(self, context: Context) -> str:
-        """See whether the server answers, and say what it would do; raises SinkError with what an administrator must do first."""
+        """Check that the server answers, and return what a run would do; raises SinkError with what an administrator must do first."""
         self.open(context)
         try:
             return self._prospect()
@@ -157,10 +155,10 @@ class OpenSearchSink(Connection, Sink):
             return (
                 f"a run makes the policy {setup.policy_name(self._pattern)}, so that {policy.name} does not delete what is written"
             )
-        return f"the policy {policy.name} will delete what is written ({_DAYS}): write keep = true, and a stream of your own"
+        return f"the policy {policy.name} will delete what is written ({_DAYS}): write keep = true, and your own stream"
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
-        """What the server holds of `series` in `interval`, oldest first; raises SinkError if it cannot be read."""
+        """The server's datapoints of `series` in `interval`, oldest first; raises SinkError if they cannot be read."""
         try:
             with PointInTime(self._server, self._target.pattern) as view:
                 yield from datapoints.read(view, series, interval)

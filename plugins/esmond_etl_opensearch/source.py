@@ -1,4 +1,4 @@
-"""The OpenSearch source: perfSONAR 5's documents to streams of datapoints."""
+"""The OpenSearch source: from perfSONAR 5's documents to streams of datapoints."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from esmond_etl_opensearch.server import ServerError
 
 _BASE = Summary()
 _PLAIN = Summary("statistics", 0)
-#: Tests that one request lists.
+#: Tests per list request.
 _LISTED = 1000
-#: What metadata are made of.
+#: The fields for metadata.
 _HEAD = ["meta", "test", "pscheduler.test_checksum", "pscheduler.tool", "pscheduler.duration", "reference", "esmond.json.metadata"]
 
 
 class OpenSearchSource(Connection, Source):
-    """The results that perfSONAR 5 keeps in OpenSearch, read directly: the series that its elmond offers, and what elmond cannot show.
+    """The results in perfSONAR 5's OpenSearch, read directly: the series that its elmond offers, and those that elmond cannot show.
 
-    The event type "pscheduler-document", which is offered only if `event_types` names it, is whole documents, as they are: with it the
+    The event type "pscheduler-document", which is offered only if `event_types` names it, returns whole documents, unchanged: with it the
     opensearch sink copies or completes an archive of perfSONAR 5.
     """
 
@@ -43,11 +43,11 @@ class OpenSearchSource(Connection, Source):
     index: str = Field("pscheduler_*", description="the data streams to read", pattern=r"^[^\s/?#]+$")
     event_types: list[str] | None = Field(None, description="only these event types; default: all")
     summaries: list[str] = Field(
-        ["base"], description='"base", and "statistics/0" for what the documents say of histograms', min_length=1
+        ["base"], description='"base", and "statistics/0" for the statistics of histograms in the documents', min_length=1
     )
     match: dict[str, str | int | float | bool] = Field(
         default_factory=dict,
-        description="only documents with these fields",
+        description="only documents with these values in fields",
         examples=[{"test.type": "latencybg", "meta.source.ip": "198.51.100.1"}],
     )
 
@@ -69,7 +69,7 @@ class OpenSearchSource(Connection, Source):
         return self.summaries
 
     def open(self, context: Context) -> None:
-        """Get ready to send requests; sends none."""
+        """Prepare the connection; sends no request."""
         super().open(context)
         self._view = PointInTime(self._server, self.index)
         self._unusable, self._remarks = {}, Counter()
@@ -140,11 +140,11 @@ class OpenSearchSource(Connection, Source):
         return [{"term": {name: value}} if not isinstance(value, str) else _text(name, value) for name, value in self.match.items()]
 
     def unusable(self) -> Mapping[str, str]:
-        """Tests, and documents without one, that lack what is needed."""
+        """Tests, and documents without a test, that lack required fields."""
         return self._unusable
 
     def remarks(self) -> Mapping[str, int]:
-        """How many documents were there twice."""
+        """The number of duplicate documents."""
         return self._remarks
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
@@ -160,5 +160,5 @@ def _missing() -> dict[str, Any]:
 
 
 def _text(name: str, value: str) -> dict[str, Any]:
-    """A condition on a text, which is kept as a whole under `.keyword`, or on an address, which is not."""
+    """A condition on a text, which is stored as a whole under `.keyword`, or on an address, which is not."""
     return {"bool": {"should": [{"term": {f"{name}.keyword": value}}, {"term": {name: value}}], "minimum_should_match": 1}}

@@ -1,6 +1,6 @@
 """The table of metadata in a tree: `metadata/_table.pq`.
 
-Its name keeps it out of what reads the datapoints: `**/*.parquet` does not match it, and Arrow's datasets pass over a `_`.
+Its name hides it from readers of datapoints: `**/*.parquet` does not match it, and Arrow's datasets skip names that begin with `_`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PATH: Final = "metadata/_table.pq"
 
 
 def update(tree: Tree, delivered: Iterable[Series], seen: Mapping[Series, Seen]) -> list[Change]:
-    """The change to the table that a delivery brings; none if it stays as it is."""
+    """The change of the table in a delivery; empty if the table stays the same."""
     old = _table(tree)
     rows = catalog.updated(old, delivered, seen)
     is_new = catalog.of_keys(old, rows.column("metadata_key").to_pylist())

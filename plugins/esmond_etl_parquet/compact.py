@@ -1,4 +1,4 @@
-"""Many small files of one day merged into few: the same rows, whatever happens meanwhile."""
+"""Merging many small files of one day into few: the rows stay the same, whatever happens meanwhile."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from esmond_etl_parquet import encoding, files
 from esmond_etl_parquet.files import DAY, Part, Shelf
 from esmond_etl_parquet.tree import Change, Tree, sync_all
 
-#: Files of one event type, summary and day that are left alone.
+#: This many files of one event type, summary and day are left as they are.
 FEW: Final = 2
 
-#: How often a day is begun anew because it changed while its files were being merged.
+#: How often a day is started again because it changed while its files were being merged.
 TRIES: Final = 5
 
 
 class Compacted(NamedTuple):
-    """What became of one event type, summary and day."""
+    """The result for one event type, summary and day."""
 
     folder: str
     before: int  #: files
@@ -35,15 +35,14 @@ class Compacted(NamedTuple):
 
 class _Mergeable(NamedTuple):
     part: Part
-    identity: tuple[int, int]  # size and mtime: another content has others
+    identity: tuple[int, int]  # size and mtime: they change with the content
     keys: frozenset[str]
     kind: Kind
 
 
 def compact(tree: Tree) -> Iterator[Compacted]:
-    """What became of every day that had more than two files: it has one or two now, with the same rows.
-
-    May be killed at any moment; readers and sinks may be at work. A day that other processes keep changing stays for the next time.
+    """Merge the files of every day that has more than two: afterwards it has one or two, with the same rows. It may be killed at
+    any moment; readers and sinks may be at work. A day that other processes keep changing is left for the next time.
     """
     for shelf in files.shelves(tree):
         for day in shelf.days(tree, Interval(-(1 << 62), 1 << 62)):
@@ -88,7 +87,7 @@ def _mergeable(tree: Tree, shelf: Shelf, day: int) -> list[_Mergeable]:
 
 
 def _choose(found: list[_Mergeable]) -> list[_Mergeable]:
-    """All, or all but one that is so large that it is not worth writing again."""
+    """All files, or all but one that is so large that it is not worth rewriting."""
     if len(found) <= FEW or len({each.kind for each in found}) > 1:
         return []
     largest = max(found, key=lambda each: each.identity[0])
@@ -121,7 +120,7 @@ def _batches(tree: Tree, chosen: list[_Mergeable]) -> Iterator[pa.RecordBatch]:
 
 
 def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """The rows of `batches`, as much as fills a row group at a time, those of a series together."""
+    """The rows of `batches`, one row group at a time, with the rows of a series together."""
     waiting: list[pa.RecordBatch] = []
     for batch in batches:
         waiting.append(batch)

@@ -15,7 +15,7 @@ from esmond_etl.tables.typed import Typed
 
 _NUMBERS: Final = "DELTA_BINARY_PACKED"
 
-#: How the columns of the column beside `val` are kept in a file.
+#: The encodings of the typed column beside `val`.
 _BESIDE: Final[dict[Typed, dict[str, str]]] = {
     "delays": {"delays.list.element.count": _NUMBERS},
     "hops": {},
@@ -24,7 +24,7 @@ _BESIDE: Final[dict[Typed, dict[str, str]]] = {
     "streams": {},
 }
 
-#: Those of them that repeat so often that a dictionary pays.
+#: Columns with so many equal values that a dictionary pays.
 _BESIDE_DICTIONARIES: Final[dict[Typed, list[str]]] = {
     "delays": ["delays.list.element.bucket_ms"],
     "hops": [f"hops.list.element.{field.name}" for field in typed.HOP if field.name not in ("rtt", "success")],
@@ -46,7 +46,7 @@ _DICTIONARIES: Final[dict[Kind, list[str]]] = {
     kind: [*columns.SUBJECT, *(_BESIDE_DICTIONARIES[kind] if kind in columns.TYPED else [])] for kind in columns.VAL
 }
 
-#: A page a column and row group: the smaller ones that newer versions of Arrow make cost a fifth of the writing.
+#: One page per column and row group: the smaller pages of newer versions of Arrow cost a fifth of the writing.
 _PAGES: Final[dict[str, Any]] = (
     {"max_rows_per_page": GROUP_ROWS} if "max_rows_per_page" in signature(pq.ParquetWriter).parameters else {}
 )
@@ -61,13 +61,13 @@ def writer(path: str, kind: Kind) -> pq.ParquetWriter:
         compression_level=1,
         use_dictionary=_DICTIONARIES[kind],
         column_encoding=_ENCODINGS[kind],
-        write_statistics=["ts", "metadata_key"],  # those of the other dictionaries cost as much as the rest of the writing
+        write_statistics=["ts", "metadata_key"],  # statistics of the other dictionaries cost as much as the rest of the writing
         write_batch_size=16384,
         **_PAGES,
     )
 
 
 def restored(batch: pa.RecordBatch, kind: Kind) -> pa.RecordBatch:
-    """Rows read from a file, to be written again: a file has milliseconds, for Parquet knows no seconds."""
+    """Rows from a file, ready to be written again: a file has milliseconds, as Parquet has no seconds."""
     schema = columns.SCHEMAS[kind]
     return pa.RecordBatch.from_arrays([batch.column(field.name).cast(field.type) for field in schema], schema=schema)

@@ -1,4 +1,4 @@
-"""Two folders that take each other's place in one step, where the system can do that (Linux, on most file systems)."""
+"""Two folders exchanged in one step, if the system can do that (Linux, on most file systems)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _renameat2() -> Any:
 
 
 def exchange(one: str, other: str) -> None:
-    """Let two folders of one file system change places; raises OSError where that is impossible."""
+    """Exchange two folders of one file system; raises OSError if that is impossible."""
     call = _renameat2()
     if call is None or call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE):
         number = ctypes.get_errno()
@@ -28,7 +28,7 @@ def exchange(one: str, other: str) -> None:
 
 
 def is_possible(folder: str, other_folder: str) -> bool:
-    """Whether a folder in the one and a folder in the other can be exchanged, and a file can have a name in both."""
+    """Whether a folder in one can be exchanged with a folder in the other, and a file can have a name in both."""
     try:
         with tempfile.TemporaryDirectory(dir=folder) as one, tempfile.TemporaryDirectory(dir=other_folder) as other:
             Path(one, "file").touch()

@@ -1,4 +1,4 @@
-"""The files of a tree: their names, their footers, the rows of one series in them, and what is left without some rows."""
+"""The files of a tree: names, footers, the rows of one series, and copies without some rows."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from esmond_etl_parquet.tree import Tree
 
 DAY: Final = 86400
 
-#: Where a file's footer keeps the metadata keys that it is about.
+#: The entry of a file's footer with its metadata keys.
 KEYS: Final = b"esmond_etl.metadata_keys"
 
-#: Groups of metadata keys that are remembered at most.
+#: Groups of metadata keys in the cache at most.
 REMEMBERED: Final = 1000
 
 _NAME = re.compile(r"(-?\d+)-(-?\d+)-([0-9a-f]{16})(?:-[0-9a-f]{8})?\.parquet")
 
 
 class Shelf(NamedTuple):
-    """Where all datapoints of one event type and summary are kept."""
+    """The folder of all datapoints of one event type and summary."""
 
     event_type: str
     summary: Summary
@@ -88,7 +88,7 @@ class Part:
     folder: str
     name: str
     interval: Interval  #: no row is outside
-    stamp: tuple[int, int] = (0, 0)  #: when it was written, ns, and its bytes: another file of that name has another one
+    stamp: tuple[int, int] = (0, 0)  #: modification time (ns) and size: another file of that name has another version
 
     @property
     def path(self) -> str:
@@ -97,23 +97,23 @@ class Part:
 
     @property
     def group(self) -> str:
-        """What only files about the same metadata keys have; "" for a file that another program wrote."""
+        """The part of its name that only files with the same metadata keys have; "" for a file of another program."""
         match = _NAME.fullmatch(self.name)
         return match[3] if match else ""
 
 
 def group_of(keys: Collection[str]) -> str:
-    """What only files about the same metadata keys have in their names."""
+    """The part of a name that only files with the same metadata keys have."""
     return sha256("\n".join(sorted(keys)).encode()).hexdigest()[:16]
 
 
 def name_of(interval: Interval, group: str, fresh: bool) -> str:
-    """The name of the file that holds what a group of series has in `interval`; `fresh`: one that no file ever had."""
+    """The name of the file with the rows of a group of series in `interval`; `fresh`: a name that no file ever had."""
     return f"{interval.start}-{interval.end}-{group}{f'-{uuid4().hex[:8]}' if fresh else ''}.parquet"
 
 
 def parts(tree: Tree, shelf: Shelf, day: int, interval: Interval) -> list[Part]:
-    """The files that may have rows in `interval`, by their names."""
+    """The files that may have rows in `interval`, judged by their names."""
     folder = shelf.day(day)
     found = []
     for info in sorted(tree.files(folder), key=lambda each: each.base_name):
@@ -127,14 +127,14 @@ def parts(tree: Tree, shelf: Shelf, day: int, interval: Interval) -> list[Part]:
 
 
 def keys_in(file: pq.ParquetFile) -> frozenset[str] | None:
-    """The metadata keys that a file is about, by its footer; None if that does not say."""
+    """The metadata keys in a file's footer; None if it has none."""
     text = (file.metadata.metadata or {}).get(KEYS)
     return frozenset(msgspec.json.decode(text, type=list[str])) if text else None
 
 
 @dataclass
 class Groups:
-    """Which metadata keys files are about, remembered by what their names say of it, so that few footers are read."""
+    """A cache of the metadata keys of files, by a part of their names, so that few footers are read."""
 
     tree: Tree
     _keys: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -154,7 +154,7 @@ class Groups:
 
 
 def held_kind(tree: Tree, shelf: Shelf) -> Kind | None:
-    """What `val` is in the files of a shelf; None if it has none."""
+    """The kind of the files of a shelf; None if it has no files."""
     for day in shelf.days(tree, Interval(-(1 << 62), 1 << 62)):
         for part in parts(tree, shelf, day, Interval(day * DAY, day * DAY + DAY)):
             with tree.input(part.path) as stream, pq.ParquetFile(stream) as file:
@@ -166,19 +166,19 @@ def held_kind(tree: Tree, shelf: Shelf) -> Kind | None:
 
 
 def footer(keys: Collection[str]) -> dict[str, str]:
-    """What a file's footer says of the metadata keys that it is about."""
+    """The footer entry with the metadata keys of a file."""
     return {KEYS.decode(): msgspec.json.encode(sorted(keys)).decode()}
 
 
 def _has_keys(column: pa.DictionaryArray, keys: pa.Array) -> pa.Array:
-    """For each row whether its metadata key is one of `keys`."""
+    """A mask: the row's metadata key is one of `keys`."""
     if isinstance(column, pa.DictionaryArray):
         return pc.is_in(column.dictionary, value_set=keys).take(column.indices)
     return pc.is_in(column, value_set=keys)
 
 
 def _rows(batch: pa.RecordBatch, keys: pa.Array, interval: Interval) -> pa.Array:
-    """For each row whether it is one of `keys` in `interval`."""
+    """A mask: the row belongs to one of `keys`, and lies in `interval`."""
     start, end = ts_bounds(interval)
     ts = batch.column("ts")
     inside = pc.and_(pc.greater_equal(ts, start), pc.less(ts, end))
@@ -186,7 +186,7 @@ def _rows(batch: pa.RecordBatch, keys: pa.Array, interval: Interval) -> pa.Array
 
 
 def read_rows(tree: Tree, part: Part, series: Series, interval: Interval) -> Iterator[Batch]:
-    """The rows of one series in `interval`, a batch a row group, in the order of the file."""
+    """The rows of one series in `interval`, one batch per row group, in the order of the file."""
     key = series.metadata.key
     wanted = text_column([key])
     with tree.input(part.path) as stream, pq.ParquetFile(stream) as file:
@@ -208,14 +208,14 @@ def _may_hold(group: pq.RowGroupMetaData, key: str) -> bool:
 
 
 class Left(NamedTuple):
-    """What is left of a file once some rows have been taken out of it."""
+    """The result of removing rows from a file."""
 
-    dropped: int  #: rows taken out
-    rows: int  #: rows left: if there are any, and some were taken out, the new file has been written
+    dropped: int  #: rows removed
+    rows: int  #: rows left; if there are any, and some were removed, the new file has been written
 
 
 def take_out(tree: Tree, part: Part, keys: Collection[str], interval: Interval, target: str) -> Left:
-    """Write to the local file `target` what a file holds but for the rows of `keys` in `interval`."""
+    """Write a file to the local file `target`, without the rows of `keys` in `interval`."""
     unwanted = text_column(sorted(keys))
     with tree.input(part.path) as stream, pq.ParquetFile(stream) as file:
         kind = columns.kind_of(file.schema_arrow)

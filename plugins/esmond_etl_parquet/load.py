@@ -1,4 +1,4 @@
-"""One task on its way into the tree."""
+"""The delivery of one task to the tree."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from esmond_etl_parquet.files import DAY, Part, Shelf
 from esmond_etl_parquet.partitions import Partition
 from esmond_etl_parquet.tree import Change, Tree, sentence, spoken, sync_all
 
-#: Bytes of rows that wait in memory, at most, for all partitions of a load.
+#: Bytes of rows in memory, at most, over all partitions of a load.
 BUFFERED: Final = 16 << 20
 
 #: Files that are open for writing at once, at most.
 OPEN_FILES: Final = 32
 
-#: A conversion takes many times the room of what is converted, and a processor for itself.
+#: A conversion needs many times the memory of its input, and a whole processor.
 _CONVERSIONS: Final = threading.BoundedSemaphore(os.cpu_count() or 1)
 
 
@@ -44,7 +44,7 @@ class Days:
 
 @dataclass
 class Lane:
-    """One series on its way, with what need not be asked again for every batch."""
+    """A series being written, with values that are the same for every batch."""
 
     series: Series
     number: int  #: of its subject
@@ -60,14 +60,14 @@ class _ByShelf(dict[Shelf, Days]):
 
 
 class ParquetLoad(Load):
-    """Rows gathered by shelf and day; at commit each becomes one file that takes the place of what was there before."""
+    """Rows gathered by shelf and day; at commit each day becomes one file that replaces the earlier rows."""
 
     def __init__(self, tree: Tree, groups: files.Groups, task: Task, kind: Callable[[Batch], Kind]) -> None:
-        """`kind` answers what `val` is in the files that a batch belongs to; raises SinkError if it cannot go there."""
+        """`kind` returns the kind of the files that a batch belongs to; it raises SinkError if the batch does not fit there."""
         self.tree, self.task, self._groups, self._kind = tree, task, groups, kind
         self._days = _ByShelf()
         self._subjects = Subjects()
-        self._lanes: dict[int, Lane] = {}  # by identity: much cheaper to look up, and mostly found
+        self._lanes: dict[int, Lane] = {}  # by identity: much cheaper to look up, and usually found
         self._by_series: dict[Series, Lane] = {}
         self._ended: set[Series] = set()
         self._rejected: list[Reject] = []
@@ -77,7 +77,7 @@ class ParquetLoad(Load):
         self._published = False
 
     def write(self, batch: Batch) -> None:
-        """Take `batch`; raises SinkError if it cannot be kept."""
+        """Add `batch`; raises SinkError if it cannot be stored."""
         try:
             lane = self._lanes.get(id(batch.series)) or self._lane(batch.series)
             kind = lane.days.kinds.get(batch.val.type.id) or self._learn(lane, batch)
@@ -102,7 +102,7 @@ class ParquetLoad(Load):
         return kind
 
     def _convert(self, lane: Lane, kind: Kind, batch: Batch) -> None:
-        for _, start, end in _days(batch.moments):  # a piece of what is converted would keep all of it in memory
+        for _, start, end in _days(batch.moments):  # a slice of the converted array would keep all of it in memory
             converted = columns.convert(Batch(batch.series, batch.points.slice(start, end - start)), kind)
             with self._lock:
                 self._rejected += converted.rejected
@@ -110,9 +110,9 @@ class ParquetLoad(Load):
                 self._take(lane, kind, Batch.of(batch.series, converted.ts, converted.val))
 
     def _take(self, lane: Lane, kind: Kind, batch: Batch) -> None:
-        """Give every day its rows."""
+        """Add the rows to their days."""
         moments, ts, val = batch.moments, batch.ts, batch.val
-        # other threads wait for the lock: nothing that takes long is done within it
+        # other threads wait for the lock: do nothing slow while holding it
         pieces = [(day, _piece(ts, start, end), _piece(val, start, end)) for day, start, end in _days(moments)]
         with self._lock:
             lane.rows += len(moments)
@@ -149,12 +149,12 @@ class ParquetLoad(Load):
             partition.put_by(self._spill)
 
     def end(self, series: Series) -> None:
-        """All of `series` has come: what the tree has of it in the task's interval is to be replaced."""
+        """Note that `series` is complete: its rows in the task's interval will be replaced."""
         with self._lock:
             self._ended.add(series)
 
     def commit(self) -> Receipt:
-        """Put the files into place; returns once they are durable there. Raises SinkError if that fails."""
+        """Put the files into place, and return when they are durable. Raises SinkError if that fails."""
         seen = {series: Seen(lane.rows, lane.first, lane.last) for series, lane in self._by_series.items()}
         unended = seen.keys() - self._ended
         if unended:
@@ -188,7 +188,7 @@ class ParquetLoad(Load):
         return keys
 
     def _replacements(self, new: dict[tuple[Shelf, int], str]) -> list[Change]:
-        """What a commit has to do: of each day first take the earlier rows away, then bring the new ones."""
+        """The changes of a commit: for each day, first remove the earlier rows, then add the new ones."""
         changes: list[Change] = []
         for shelf, keys in self._keys().items():
             days = {day for new_shelf, day in new if new_shelf == shelf}
@@ -206,7 +206,7 @@ class ParquetLoad(Load):
             return away
         if same and not away:
             return [Change(same.path, staged)]
-        # rows that come from another file go to a name that no reader can have listed together with that file
+        # rows from another file go to a new name, which no reader can have listed together with that file
         gone = [Change(same.path, None)] if same else []
         return [*away, *gone, Change(f"{shelf.day(day)}/{files.name_of(interval, group, bool(away))}", staged)]
 
@@ -217,7 +217,7 @@ class ParquetLoad(Load):
             sync_all([target])
         if not left.rows:
             yield Change(part.path, None)
-        elif left.dropped and self.tree.swaps:  # whoever listed the old file must not find other rows under its name
+        elif left.dropped and self.tree.swaps:  # a reader that listed the old file must not find other rows under its name
             yield Change(part.path, None)
             yield Change(f"{part.folder}/{files.name_of(part.interval, part.group, fresh=True)}", target)
         elif left.dropped:
@@ -241,7 +241,7 @@ class ParquetLoad(Load):
 
 
 def _days(moments: memoryview[int]) -> Iterator[tuple[int, int, int]]:
-    """Each day, and which of `moments` are of it: from where up to but without where."""
+    """Each day, with the range of `moments` in it: first index, and one after the last."""
     start = 0
     while start < len(moments):
         day = moments[start] // DAY
@@ -251,7 +251,7 @@ def _days(moments: memoryview[int]) -> Iterator[tuple[int, int, int]]:
 
 
 def _piece(column: pa.Array, start: int, end: int) -> pa.Array:
-    """Some rows of a column; a copy where they are few, lest they keep all the others in memory."""
+    """Some rows of a column; a copy if they are few, because a slice would keep the whole column in memory."""
     if end - start == len(column):
         return column
     piece = column.slice(start, end - start)

@@ -1,4 +1,4 @@
-"""Rows on their way into one file: gathered in memory, put by where memory is short, written in large row groups."""
+"""Rows for one file: gathered in memory, spilled if memory is short, written in large row groups."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class Partition(Gathered):
         self.writer.write_table(rows.table(subjects, self.kind, self.event_type), GROUP_ROWS)
 
     def finish(self, subjects: Subjects, keys: Collection[str], spill: IO[bytes] | None) -> bool:
-        """Write all that is left and close the file; False if there were no rows, and is no file."""
+        """Write the rest and close the file; False if there were no rows, and so no file."""
         for rows in self.groups(spill):
             self._write(rows, subjects)
-            del rows  # before the next ones are fetched
+            del rows  # freed before the next ones are fetched
         self.rows = Rows()
         if self.writer is None:
             return False

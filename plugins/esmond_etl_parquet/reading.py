@@ -1,4 +1,4 @@
-"""The datapoints of one series out of a tree."""
+"""The datapoints of one series from a tree."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from esmond_etl_parquet.files import DAY, Shelf
 from esmond_etl_parquet.recent import Recent
 from esmond_etl_parquet.tree import Tree, spoken
 
-#: How often a day is listed while a sink goes on replacing its files.
+#: How often a day is listed again while a sink is replacing its files.
 TRIES: Final = 20
 
 
 def datapoints(
     tree: Tree, series: Series, interval: Interval, error: type[EsmondEtlError], recent: Recent | None = None
 ) -> Iterator[Batch]:
-    """What the tree holds of `series` in `interval`, oldest first, at most a day of it in memory; raises `error`.
-
-    With `recent`, a file is not decoded again that was decoded there for another series.
+    """The tree's datapoints of `series` in `interval`, oldest first, with at most a day of them in memory; raises `error`. With
+    `recent`, a file that was decoded for another series is not decoded again.
     """
     with spoken(error, tree.shown, series):
         first = interval.start // DAY

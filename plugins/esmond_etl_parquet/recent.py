@@ -1,4 +1,4 @@
-"""The row groups that were read last: a file holds many series, and is decoded once for those that are read one after the other."""
+"""A cache of the row groups read last: a file holds many series, and is decoded once for all that are read one after the other."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import pyarrow.parquet as pq
 from esmond_etl_parquet.files import Part
 from esmond_etl_parquet.tree import Tree
 
-#: Bytes of decoded columns that are kept at most.
+#: Bytes of decoded columns in the cache at most.
 MOST: Final = 64 << 20
 
-#: Files of which it is kept where each series stands.
+#: Files whose index of series is kept.
 FILES: Final = 256
 
-#: Where the rows of each metadata key stand in a row group: (first, how many), in order.
+#: The rows of each metadata key in a row group: (first, number), in order.
 Runs = dict[str, list[tuple[int, int]]]
 
 T = TypeVar("T")
 
 
 class Recent:
-    """What was decoded last of the files of a tree; usable from several threads."""
+    """The row groups of a tree that were decoded last; thread-safe."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -52,7 +52,7 @@ class Recent:
             return self._runs[part]
 
     def _group(self, part: Part, group: int) -> pa.RecordBatch:
-        with self._lock:  # whoever waits here most likely wants the same
+        with self._lock:  # a thread that waits here most likely wants the same row group
             kept = self._groups.get((part, group))
             if kept is None:
                 kept = self._opened(part, lambda file: _columns(file, group))

@@ -51,10 +51,10 @@ class ParquetSink(OwnedSink):
     path: str = Field(description="folder, or URL of one in an object store", examples=["out/", "s3://bucket/measurements"])
     histograms: Literal["delays", "map", "json"] = Field(
         "delays",
-        description="as maps, with a list of delays in milliseconds beside them; as maps alone; or as JSON text, byte for byte",
+        description="as maps with a list of delays in milliseconds beside them, only as maps, or as JSON text, byte for byte",
     )
     shared_disk: bool = Field(
-        False, description="whether all hosts see the folder under this path: then workers on several may write to it"
+        False, description="whether all hosts see the folder under this path, so that workers on several hosts may write to it"
     )
     lists: bool = Field(True, description="whether packet traces and subintervals have typed lists beside their JSON text")
 
@@ -65,7 +65,7 @@ class ParquetSink(OwnedSink):
     _recent: Recent = PrivateAttr()
 
     def open(self, context: Context) -> None:
-        """Make the folder if need be; finish, or clear away, what a killed run left there."""
+        """Create the folder if it is missing; finish or remove what a killed run left there."""
         with spoken(SinkError, without_secrets(self.path)):
             self._tree = Tree(self.path)
             self._tree.open()
@@ -97,7 +97,7 @@ class ParquetSink(OwnedSink):
         return f"{tree.shown}: {before:,} files in {len(done):,} folders merged into {after:,}"
 
     def reach(self, context: Context) -> None:
-        """See whether the folder, or the nearest above it that is there, can be written to, or the object store be listed."""
+        """Check that the folder, or the nearest existing one above it, can be written to, or that the object store can be listed."""
         with spoken(SinkError, without_secrets(self.path)):
             tree = Tree(self.path)
             if not tree.is_local:
@@ -113,7 +113,7 @@ class ParquetSink(OwnedSink):
             raise SinkError(f"{self.path}: {folder} cannot be written to: {error.strerror}") from None
 
     def close(self) -> None:
-        """Remove what was not committed."""
+        """Remove everything that was not committed."""
         self._tree.close()
 
     def owners(self, context: Context) -> dict[str, str]:
@@ -127,11 +127,11 @@ class ParquetSink(OwnedSink):
             owners.write(self._tree, name, note)
 
     def begin(self, task: Task) -> Load:
-        """The way into the tree for one task."""
+        """Begin the delivery of one task to the tree."""
         return ParquetLoad(self._tree, self._groups, task, self._kind)
 
     def _kind(self, batch: Batch) -> Kind:
-        """What `val` is in the files that `batch` belongs to: what the first was, ever since; SinkError if it cannot become that."""
+        """The kind of the files that `batch` belongs to, which the first batch decided; raises SinkError if this one does not fit."""
         shelf = Shelf.of(batch.series)
         wanted = columns.natural_kind(batch, self.histograms, self.lists)
         with self._lock:
@@ -139,7 +139,7 @@ class ParquetSink(OwnedSink):
             if kind is None:
                 with self._tree.exclusive():
                     kind = self._kinds[shelf] = files.held_kind(self._tree, shelf) or wanted
-        if kind != wanted and columns.NOUNS[kind] != columns.NOUNS[wanted]:  # what has no list beside it goes on without
+        if kind != wanted and columns.NOUNS[kind] != columns.NOUNS[wanted]:  # files without the typed list stay without it
             raise SinkError(
                 f"{batch.series}: {self._tree.shown}/{shelf.folder} holds {columns.NOUNS[kind]}, and this would be"
                 f" {columns.NOUNS[wanted]}: write to another path, or move that folder away"
@@ -147,7 +147,7 @@ class ParquetSink(OwnedSink):
         return kind
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
-        """What the tree holds of `series` in `interval`, oldest first.
+        """The tree's datapoints of `series` in `interval`, oldest first.
 
         Values are numbers or JSON text; the text of a histogram that is kept as a map equals what came as JSON, not byte for byte.
         Raises SinkError if it cannot be read.

@@ -1,4 +1,4 @@
-"""The Parquet source: what the sink wrote, to replay it or put it back."""
+"""The Parquet source: it reads the files of the sink."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from esmond_etl_parquet.tree import Tree, spoken
 
 
 class ParquetSource(Source):
-    """What the Parquet sink wrote: every series with its metadata, for an archive or for another sink."""
+    """The files of the Parquet sink: every series with its metadata, for an archive or for another sink."""
 
     place: ClassVar[tuple[str, ...]] = ("path",)
     paths: ClassVar[tuple[str, ...]] = ("path",)
@@ -28,7 +28,9 @@ class ParquetSource(Source):
 
     path: str = Field(description="folder, or URL of one in an object store", examples=["out/", "s3://bucket/measurements"])
     event_types: list[str] | None = Field(None, description="only these event types; default: all")
-    summaries: list[str] = Field(["all"], description='which of them: "base", "average/86400" and the like, or "all"', min_length=1)
+    summaries: list[str] = Field(
+        ["all"], description='series of each event type: "base", a summary such as "average/86400", or "all"', min_length=1
+    )
 
     _tree: Tree = PrivateAttr()
 
@@ -46,13 +48,13 @@ class ParquetSource(Source):
         return self.summaries
 
     def open(self, context: Context) -> None:
-        """Look whether it is there, whole: finish what a killed run was about to commit; raises SourceError if that is impossible."""
+        """Check that the tree is there and complete: finish the commit of a killed run; raises SourceError if that is impossible."""
         with spoken(SourceError, without_secrets(self.path)):
             self._tree = Tree(self.path)
             found = self._tree.names("")
         if not found:
-            raise SourceError(f"{self._tree.shown}: there is nothing there: check `path`")
-        with spoken(SourceError, self._tree.shown, "a commit was cut off there, and cannot be finished from here"):
+            raise SourceError(f"{self._tree.shown}: there are no data: check `path`")
+        with spoken(SourceError, self._tree.shown, "a commit there was interrupted, and cannot be finished from here"):
             self._tree.finish()
 
     def series(self, interval: Interval) -> Iterator[Series]:

@@ -51,7 +51,7 @@ class Change(NamedTuple):
 
     @property
     def folder(self) -> str:
-        """Where in the tree it changes something."""
+        """The folder of the tree that it changes."""
         return self.path.rpartition("/")[0]
 
 
@@ -60,14 +60,14 @@ class _Step(NamedTuple):
 
     path: str
     staged: str | None  # None to remove it
-    inode: int | None = None  # of a staged folder, which is to take the place of the folder at `path`
+    inode: int | None = None  # of a staged folder, which replaces the folder at `path`
 
 
 class Tree:
     """The tree at `url`: a local path, or the URL of an object store (`s3://`, `gs://`, `hdfs://`)."""
 
     def __init__(self, url: str) -> None:
-        """Look it up; raises OSError where that is impossible."""
+        """Find the file system; raises OSError if that is impossible."""
         self.shown = without_secrets(url)  #: for people
         try:
             self.fs, root = pafs.FileSystem.from_uri(url if "://" in url else str(Path(url).absolute()))
@@ -79,13 +79,13 @@ class Tree:
         self._turn = threading.Lock()
         self._owner = new_owner()
         self._turns = None if self.is_local else Turns(self.fs, self._at(STAGING), self._owner)
-        self._alive = -1  # a file descriptor: its lock says that this process lives
+        self._alive = -1  # a file descriptor: its lock shows that this process is alive
         self._scratch = ""
         self._trash: list[str] = []  # folders that were replaced: readers may still be listing them
-        self._swaps: bool | None = None  # whether folders can take each other's place; None: not tried yet
+        self._swaps: bool | None = None  # whether folders can be exchanged; None: not tried yet
 
     def open(self) -> None:
-        """Get ready to write: finish what a killed process had begun to commit, clear away what it had not."""
+        """Prepare for writing: finish the commits of killed processes, and remove what they had only staged."""
         if self.is_local:
             Path(self._at(STAGING)).mkdir(parents=True, exist_ok=True)
             with self.exclusive():
@@ -105,7 +105,7 @@ class Tree:
             raise FileNotFoundError(f"there is no bucket {bucket!r}: make it, or check `path`")
 
     def finish(self) -> None:
-        """If a process was killed halfway through a commit, carry that out to its end: readers see all of it then."""
+        """If a process was killed in the middle of a commit, finish it, so that readers see all of it."""
         if any(self._journals()):
             with self.exclusive():
                 self._empty_trash()
@@ -118,26 +118,26 @@ class Tree:
         self._tidy_aside()
 
     def _clear_uploads(self) -> None:
-        """Only who has its turn uploads anything: what there is now was left behind."""
+        """Only the process whose turn it is uploads anything: what is there now was left behind."""
         clear_dead(folder for folder in scratches() if folder.name != Path(self._scratch).name)
         for info in self.files(STAGING):
             if info.type == pafs.FileType.Directory:
-                with suppress(FileNotFoundError):  # a request of a killed process, late on its way, may have removed it just now
+                with suppress(FileNotFoundError):  # a late request of a killed process may have removed it just now
                     self.fs.delete_dir(info.path)
 
     @property
     def _aside(self) -> Path:
-        """Beside the tree: there a folder may hold files with the names that they will have in it, for no reader of it sees them."""
+        """A folder beside the tree, which no reader sees: its files may already have their final names."""
         root = Path(self.root)
         return root.parent / f".{root.name}.esmond-etl"
 
     def _tidy_aside(self) -> None:
-        with suppress(OSError):  # not there, or others still need it
+        with suppress(OSError):  # missing, or still needed by others
             self._aside.rmdir()
 
     @property
     def swaps(self) -> bool:
-        """Whether folders can take each other's place; ask while `exclusive`."""
+        """Whether folders can be exchanged; call it while `exclusive`."""
         if self._swaps is None:
             self._swaps = self.is_local and self._try_swap()
         return self._swaps
@@ -146,7 +146,7 @@ class Tree:
         try:
             self._aside.mkdir(exist_ok=True)
             return exchange.is_possible(self._scratch, str(self._aside))
-        except OSError:  # what is beside the tree is not ours to write to
+        except OSError:  # we must not write beside the tree
             return False
         finally:
             self._tidy_aside()
@@ -158,7 +158,7 @@ class Tree:
                 self._empty_trash()
         if self._scratch:
             if not self.is_local:
-                with suppress(FileNotFoundError):  # what stands for a folder in an object store
+                with suppress(FileNotFoundError):  # the marker of a folder in an object store
                     self.fs.delete_dir(self._at(f"{STAGING}/{self._owner}"))
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = ""
@@ -171,16 +171,16 @@ class Tree:
         return f"{self._scratch}/{next(self._numbers)}.{suffix}"
 
     def spill(self) -> IO[bytes]:
-        """A local file without a name, to put by what memory has no room for."""
+        """A local file without a name, to spill rows that do not fit into memory."""
         return tempfile.TemporaryFile(dir=self._scratch)
 
     def files(self, folder: str) -> list[pafs.FileInfo]:
-        """What lies directly in `folder`; nothing if there is no such folder."""
+        """The entries directly in `folder`; none if it does not exist."""
         infos: list[pafs.FileInfo] = self.fs.get_file_info(pafs.FileSelector(self._at(folder), allow_not_found=True))
         return infos
 
     def names(self, folder: str) -> list[str]:
-        """The names of what lies directly in `folder`, sorted."""
+        """The names of the entries directly in `folder`, sorted."""
         return sorted(info.base_name for info in self.files(folder))
 
     def input(self, path: str) -> pa.NativeFile:
@@ -192,7 +192,7 @@ class Tree:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """No other commit goes on meanwhile; one that was killed halfway has been finished."""
+        """Exclude other commits while the context lasts; interrupted commits are finished first."""
         with self._turn, self._locked():
             for journal in list(self._journals()):
                 self._carry_out(journal)
@@ -215,7 +215,7 @@ class Tree:
         return (f"{STAGING}/{name}" for name in self.names(STAGING) if name.endswith(".journal"))
 
     def commit(self, changes: Sequence[Change]) -> None:
-        """Carry out `changes` in their order, as one; call it while `exclusive`. Returns once all of it is durable."""
+        """Carry out `changes` in their order, as one commit; call it while `exclusive`. Returns when all of it is durable."""
         if not changes:
             return
         self._empty_trash()
@@ -238,14 +238,14 @@ class Tree:
         return list(folders.values())
 
     def _steps(self, changes: list[Change]) -> list[_Step]:
-        """What it takes to change one folder."""
+        """The steps that change one folder."""
         folder = changes[0].folder
         if len(changes) > 1 and self.swaps and Path(self._at(folder)).exists():
             return [self._stage_folder(folder, changes)]
         return [_Step(change.path, self._stage(change.staged) if change.staged else None) for change in changes]
 
     def _stage_folder(self, folder: str, changes: list[Change]) -> _Step:
-        """A staged folder with what `folder` will hold; what stays has two names until then."""
+        """A staged copy of `folder` with the new content; unchanged files have two names until then."""
         staged, old = self._aside / f"{self._owner}.{next(self._numbers)}.folder", Path(self._at(folder))
         staged.mkdir(parents=True)
         new = {Path(change.path).name: change.staged for change in changes}
@@ -259,7 +259,7 @@ class Tree:
         return _Step(folder, self._stage(str(staged)), staged.stat().st_ino)
 
     def _stage(self, local: str) -> str:
-        """Where in the tree the journal finds what is staged in a local file or folder."""
+        """The path in the tree for a staged local file or folder."""
         if self.is_local:
             return os.path.relpath(local, self.root)
         staged = f"{STAGING}/{self._owner}/{Path(local).name}"
@@ -273,7 +273,7 @@ class Tree:
     def _upload(self, local: str, path: str) -> None:
         self._renew()
         content = pa.memory_map(local)
-        # one write for all of it: an object that was begun must not be completed with half its content
+        # one single write: otherwise an object could be completed with half its content
         with self.fs.open_output_stream(self._at(path)) as stream:
             stream.write(content.read_buffer())
         Path(local).unlink()
@@ -296,7 +296,7 @@ class Tree:
         self._remove(journal)
 
     def _swap(self, folder: str, staged: str, inode: int) -> None:
-        if Path(self._at(folder)).stat().st_ino != inode:  # else it was done before the process was killed
+        if Path(self._at(folder)).stat().st_ino != inode:  # otherwise it was done before the process was killed
             exchange.exchange(self._at(folder), self._at(staged))
         self._trash.append(self._at(staged))
 
@@ -316,11 +316,11 @@ class Tree:
             folder = folder.rpartition("/")[0]
             touched.add(folder)
         Path(self._at(path)).parent.mkdir(parents=True, exist_ok=True)
-        if Path(self._at(staged)).exists():  # else it had been moved before the process was killed
+        if Path(self._at(staged)).exists():  # otherwise it was moved before the process was killed
             Path(self._at(staged)).replace(self._at(path))
 
     def _remove(self, path: str) -> None:
-        with suppress(FileNotFoundError):  # a commit that is being finished may have come past here
+        with suppress(FileNotFoundError):  # a commit that is being finished may have passed this point
             self.fs.delete_file(self._at(path))
 
 
@@ -334,7 +334,7 @@ def spoken(error: type[EsmondEtlError], *places: object) -> Iterator[None]:
 
 
 def sentence(error: type[EsmondEtlError], problem: Exception, *places: object) -> EsmondEtlError:
-    """What the file system or Arrow reports, as an `error` that names the places."""
+    """Turn errors of the file system or of Arrow into an `error` that names the places."""
     return error(": ".join(map(str, [*places, " ".join(str(problem).split())])))
 
 

@@ -1,4 +1,4 @@
-"""Processes that commit to one tree in turn where nothing can be locked: in an object store.
+"""Turns of processes that commit to one tree in an object store, where nothing can be locked.
 
 Whoever wants to commit writes a ticket beside the tickets of the others, then lists them. It is its turn if it sees no other: as each
 writes before it lists, of two at least one sees the other. Of those that see each other the one whose name comes first keeps its ticket
@@ -23,25 +23,25 @@ from uuid import uuid4
 
 import pyarrow.fs as pafs
 
-#: A ticket that has not been renewed for so long is of a process that lives no more, s.
+#: A ticket that was not renewed for this long belongs to a dead process, s.
 LEASE: Final = 900
 
-#: How often it is renewed at least, s, while its turn lasts.
+#: The longest time between two renewals during a turn, s.
 RENEWED: Final = 60
 
 _SUFFIX: Final = ".turn"
 
 
 def new_owner() -> str:
-    """A name that no process ever had, and that tells on which machine it is at work."""
+    """A unique name for a process, which tells its machine."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
 
 
 def new_scratch(owner: str) -> tuple[str, int]:
-    """A folder for what a process has not yet uploaded, and a file descriptor; its lock says that the process lives."""
+    """A folder for files that a process has not uploaded yet, and a file descriptor; its lock shows that the process is alive."""
     made = tempfile.mkdtemp(prefix="esmond-etl-")
     handle = locked(Path(made))
-    return str(Path(made).rename(_scratch_of(owner))), handle  # by that name nobody ever finds it without its lock
+    return str(Path(made).rename(_scratch_of(owner))), handle  # under this name nobody ever finds it unlocked
 
 
 def _scratch_of(owner: str) -> Path:
@@ -49,7 +49,7 @@ def _scratch_of(owner: str) -> Path:
 
 
 def scratches() -> Iterable[Path]:
-    """The folders of all processes that are, or were, at work on this machine."""
+    """The folders of all processes that work, or worked, on this machine."""
     return Path(tempfile.gettempdir()).glob(f"esmond-etl-parquet-{socket.gethostname()}-*")
 
 
@@ -65,7 +65,7 @@ def locked(folder: Path) -> int:
 
 
 def clear_dead(folders: Iterable[Path]) -> None:
-    """Remove those folders whose processes live no more."""
+    """Remove the folders of dead processes."""
     for folder in folders:
         with suppress(OSError):  # another process is at work there, or has removed it
             handle = locked(folder)
@@ -74,10 +74,10 @@ def clear_dead(folders: Iterable[Path]) -> None:
 
 
 def _is_dead(owner: str) -> bool:
-    """Whether that process is known to live no more: it was of this machine, and its lock is gone."""
+    """Whether that process is known to be dead: it ran on this machine, and its lock is gone."""
     try:
         os.close(locked(_scratch_of(owner)))
-    except OSError:  # it lives, or is of another machine
+    except OSError:  # it is alive, or on another machine
         return False
     return True
 
@@ -91,7 +91,7 @@ class Turns:
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Wait until it is this process' turn; nobody else has one meanwhile."""
+        """Wait for the turn of this process; no other process has a turn meanwhile."""
         self._put()
         try:
             wait = 0.02
@@ -106,7 +106,7 @@ class Turns:
             self._remove(self._owner)
 
     def renew(self) -> None:
-        """Let the others know that this process still lives; call it now and then while its turn lasts."""
+        """Tell the others that this process is still alive; call it now and then during a turn."""
         if time.monotonic() - self._renewed > RENEWED:
             self._put()
 
@@ -116,7 +116,7 @@ class Turns:
             stream.write(b"at work")
 
     def _others(self) -> list[str]:
-        """Who else has a ticket; those of the dead are removed."""
+        """The other processes with a ticket; tickets of dead ones are removed."""
         tickets = {
             info.base_name.removesuffix(_SUFFIX): info.mtime.timestamp() if info.mtime else time.time()
             for info in self._fs.get_file_info(pafs.FileSelector(self._folder, allow_not_found=True))

@@ -1,4 +1,4 @@
-"""The SQL sink: datapoints as rows in PostgreSQL, SQLite or DuckDB, by way of Arrow and the database's own bulk load."""
+"""The SQL sink: datapoints as rows in PostgreSQL, SQLite or DuckDB, over Arrow and the database's own bulk load."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from esmond_etl import hookimpl
 
-if TYPE_CHECKING:  # the command line looks into every plugin for commands: what stages are made of takes time to load
+if TYPE_CHECKING:  # imports are late: the command line loads every plugin to look for commands
     from esmond_etl import Sink
 
 

@@ -1,4 +1,4 @@
-"""A database over ADBC: connections, and transactions that are tried again where that may help."""
+"""A database over ADBC: connections, and transactions with retries."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from esmond_etl_sql.dialects import Dialect
 
 T = TypeVar("T")
 
-#: Classes of SQLSTATE after which the same may well succeed: connections that broke, transactions that were in each other's way,
-#: a server that lacks room or is being restarted.
+#: Classes of SQLSTATE for transient failures: broken connections, conflicts of transactions,
+#: a server without memory or disk space, or during a restart.
 _PASSING: Final = ("08", "40", "53", "57")
 
-#: Those that say that a value will not do; 54 is of one that is nested too deep.
+#: Classes for a wrong value; 54 is for one that is nested too deep.
 _OF_VALUES: Final = ("22", "54")
 
-#: What drivers say that is not for people: their codes, and the statement.
+#: Parts of drivers' messages that are not for people: codes, and the statement.
 _NOISE: Final = re.compile(
     r"^.*ERROR:  |^[A-Z_]+: |\[(?:libpq|SQLite|Driver Manager|PostgreSQL)\] |FATAL:  "
     r"|\s*\n(?:LINE \d|CONTEXT:|\nQuery was|query:).*|\s*\.? SQLSTATE: .*",
@@ -32,7 +32,7 @@ _NOISE: Final = re.compile(
 
 
 class Unfit(SinkError):
-    """The database will not have one of the values."""
+    """The database refuses one of the values."""
 
 
 class Session:
@@ -48,11 +48,11 @@ class Session:
                 cursor.execute(statement)
 
     def rows(self, query: str) -> list[dict[str, Any]]:
-        """The few rows that a query answers."""
+        """The rows of a query with a small answer."""
         return [row for batch in self.batches(query) for row in batch.to_pylist()]
 
     def batches(self, query: str) -> Iterator[pa.RecordBatch]:
-        """The rows that a query answers, as they come."""
+        """The rows of a query, as they come."""
         with self._connection.cursor() as cursor:
             cursor.execute(query)
             yield from cursor.fetch_record_batch()
@@ -64,7 +64,7 @@ class Session:
 
 
 class Database:
-    """One database. What fails is a SinkError that names it, and the database's own reason."""
+    """One database. Every failure is a SinkError with its name and its own reason."""
 
     def __init__(self, dialect: Dialect, uri: str, shown: str, secret: str | None, wait: int, stop: threading.Event) -> None:
         self.dialect, self.shown, self._secret, self._wait, self._stop = dialect, shown, secret, wait, stop
@@ -85,9 +85,8 @@ class Database:
         self._idle = []
 
     def deliver(self, act: Callable[[Session], T], patience: float = 0.5, tries: int = 4) -> T:
-        """What `act` returns, once what it did is durable: all of it in one transaction, which is done again if it fails in passing.
-
-        Deliveries of this process take turns. Raises Unfit if a value will not do.
+        """Run `act` in one transaction, and return its result when it is durable; a transient failure is retried. Deliveries of
+        this process take turns. Raises Unfit if a value is refused.
         """
         with self._turn:
             for attempt in range(tries):
@@ -104,7 +103,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that changes nothing."""
+        """A session whose transaction is rolled back."""
         with self._spoken(), self._transaction(keep=False) as session:
             yield session
 
@@ -143,7 +142,7 @@ class Database:
             yield
         except self._dbapi.Error as error:
             raise self._sentence(error) from None
-        except OSError as error:  # what breaks off while rows are read
+        except OSError as error:  # errors while rows are read
             raise SinkError(f"{self.shown}: {self._clean(str(error))}") from None
 
     def _sentence(self, error: Any) -> EsmondEtlError:
@@ -154,7 +153,7 @@ class Database:
         return kind(f"{self.shown}: {self._clean(str(error))}{hint}")
 
     def _clean(self, text: str) -> str:
-        """What a driver says, without what is not for people, and without the password."""
+        """A driver's message for people, without the password."""
         text = " ".join(_NOISE.sub("", text).split())
         return text.replace(self._secret, "***") if self._secret else text
 
@@ -169,6 +168,6 @@ def _passes(error: Any) -> bool:
 
 
 def _quietly(act: Callable[[], object]) -> None:
-    """Clean up what may be broken already."""
+    """Clean up, and ignore errors: the connection may be broken."""
     with suppress(Exception):
         act()

@@ -1,4 +1,4 @@
-"""What the databases do not have in common: their drivers, their types, and how they keep two deliveries apart."""
+"""The differences between the databases: drivers, types, and how two deliveries exclude each other."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Final
 class Dialect:
     """One kind of database."""
 
-    name: str  #: as people write it
+    name: str  #: its name for people
     driver: str  #: the module of its ADBC driver
-    package: str  #: what has to be installed to have that
+    package: str  #: the package that has it
     moment: str  #: type of a point in time
     number: str
     json: str
@@ -22,14 +22,14 @@ class Dialect:
     greatest: str = "greatest"
     keeps_nan: bool = True
     has_schemas: bool = True
-    first: tuple[str, ...] = ()  #: of each connection; {wait} is for how many seconds it waits for others
-    begin: tuple[str, ...] = ()  #: of each transaction
-    lock: str = ""  #: at which the second of two deliveries waits for the first; {} is a number for the tables
-    statistics: str = ""  #: what lets the database plan with a new table {}
-    exists: str = ""  #: asks whether there is a table {}, where making one that is there wants rights that a user may not have
+    first: tuple[str, ...] = ()  #: for each connection; {wait} is the time it waits for others, s
+    begin: tuple[str, ...] = ()  #: for each transaction
+    lock: str = ""  #: makes a second delivery wait for the first; {} is a number for the tables
+    statistics: str = ""  #: makes the database plan with a new table {}
+    exists: str = ""  #: asks whether there is a table {}, if `create table if not exists` needs rights that a user may lack
     schema_exists: str = ""
-    indexes: tuple[str, ...] = ()  #: what stands after `create index NAME on TABLE`
-    fault: str = ""  #: makes a function of a session that tells why a text is no JSON of this database's, or null
+    indexes: tuple[str, ...] = ()  #: the text after `create index NAME on TABLE`
+    fault: str = ""  #: makes a function of the session that tells why the database refuses a text as JSON, or null
 
 
 POSTGRESQL: Final = Dialect(
@@ -44,7 +44,7 @@ POSTGRESQL: Final = Dialect(
     begin=(
         "set local standard_conforming_strings = on",
         "set local lock_timeout = '{wait}s'",
-        "set local idle_in_transaction_session_timeout = '5min'",  # of a machine that is gone nothing stays locked for long
+        "set local idle_in_transaction_session_timeout = '5min'",  # a machine that is gone must not hold locks for long
         "set local tcp_keepalives_idle = 60",
     ),
     lock="do $$ begin perform pg_advisory_xact_lock({}); end $$",
@@ -86,5 +86,5 @@ DUCKDB: Final = Dialect(
     version="select version() as version",
 )
 
-#: What stands before the colon of a URL -> the database that it leads to.
+#: The scheme of a URL -> its database.
 SCHEMES: Final = {"postgresql": POSTGRESQL, "postgres": POSTGRESQL, "sqlite": SQLITE, "duckdb": DUCKDB}

@@ -1,4 +1,4 @@
-"""One task on its way into a database."""
+"""The delivery of one task to a database."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from esmond_etl_sql.values import Kind
 
 @dataclass
 class Begun:
-    """What has been written of a series."""
+    """What was written of a series."""
 
-    number: int  #: by which its rows know it
+    number: int  #: number of the series in its rows
     rows: int = 0
     first: int = 2**63 - 1  #: Unix time of its first datapoint
     last: int = -(2**63)
@@ -29,10 +29,9 @@ class Begun:
 
 
 class SQLLoad(Load):
-    """Keeps the rows of a task, and puts them into the database in one transaction when it is committed.
-
-    The rows go into temporary tables; then those of the series that were ended take the place of what these series had in the
-    task's interval. Before the commit the database knows nothing of the task.
+    """Keeps the rows of a task, and puts them into the database in one transaction at the commit. The rows go into temporary
+    tables; then the rows of the ended series replace what these series had in the task's interval. Before the commit nothing is
+    sent to the database.
     """
 
     def __init__(self, database: Database, names: Tables, task: Task, traffic: Traffic) -> None:
@@ -58,7 +57,7 @@ class SQLLoad(Load):
                 begun.first, begun.last = min(begun.first, seconds[0].as_py()), max(begun.last, seconds[-1].as_py())
 
     def end(self, series: Series) -> None:
-        """What was written of `series` is complete."""
+        """Note that `series` is complete."""
         with self._lock:
             self._of(series).ended = True
 
@@ -66,7 +65,7 @@ class SQLLoad(Load):
         return self._begun.setdefault(series, Begun(len(self._begun)))
 
     def commit(self) -> Receipt:
-        """Replace what the ended series had; what the database takes for no JSON is rejected."""
+        """Replace the rows of the ended series; values that the database refuses as JSON are rejected."""
         ended = {series: begun for series, begun in self._begun.items() if begun.ended}
         rejects = [each for each in self._rejects if each.series in ended]
         if ended:
@@ -83,7 +82,7 @@ class SQLLoad(Load):
         return Receipt(written=rows - refused_by_database, rejected=tuple(rejects))
 
     def _deliver(self, session: Session, ended: dict[Series, Begun], sort_out: bool = False) -> list[Reject]:
-        """Do all that belongs into one transaction; the rows that were sorted out, if that was asked for."""
+        """Do all steps of the transaction; returns the rows that were sorted out, if that was asked for."""
         names = self._tables
         session.execute(*names.staging())
         for kind, stage in self._stages.items():
@@ -109,7 +108,7 @@ class SQLLoad(Load):
         ]
 
     def _metadata(self, ended: dict[Series, Begun]) -> pa.RecordBatch:
-        """A row for each metadata key of which there are datapoints."""
+        """One row for each metadata key with datapoints."""
         spans: dict[str, tuple[Series, int, int]] = {}
         for series, begun in sorted(ended.items(), key=lambda each: str(each[0])):
             if begun.rows:
@@ -133,7 +132,7 @@ class SQLLoad(Load):
 
 
 def _series(ended: dict[Series, Begun]) -> pa.RecordBatch:
-    """A row for each series: its number, and what is said of it in each of its rows."""
+    """One row for each series: its number, and its columns."""
     rows: Iterable[tuple[str | None, ...]] = [
         (each.metadata.key, each.event_type, str(each.summary), each.metadata.source, each.metadata.destination) for each in ended
     ]

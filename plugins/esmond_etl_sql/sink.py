@@ -21,18 +21,18 @@ from esmond_etl_sql.values import Kind
 #: PostgreSQL cuts longer names, B.
 _LONGEST_NAME: Final = 63
 
-#: A database that is no file.
+#: A database in memory.
 _NOWHERE: Final = Path(":memory:")
 
 
 class SQLSink(OwnedSink):
     """Rows in PostgreSQL, SQLite or DuckDB, loaded in bulk.
 
-    Tables, made where they are missing: `esmond_datapoints` (`ts`, `metadata_key`, `event_type`, `summary`, `source`, `destination`,
-    `val` a number); `esmond_datapoints_json` (the same with `val` as JSON: histograms, packet traces, failures and whatever else is no
-    number); `esmond_metadata` (a row for each `metadata_key`: its ends, its tool, `parameters` as JSON, `first_seen`, `last_seen`);
-    `esmond_owners` (a note of each pipeline that delivers here). A task replaces what the same series had in the same time, in one
-    transaction.
+    Tables, which are created if they are missing: `esmond_datapoints` (`ts`, `metadata_key`, `event_type`, `summary`, `source`,
+    `destination`, `val` a number); `esmond_datapoints_json` (the same with `val` as JSON: histograms, packet traces, failures and
+    any other value that is not a number); `esmond_metadata` (a row for each `metadata_key`: its ends, its tool, `parameters` as
+    JSON, `first_seen`, `last_seen`); `esmond_owners` (a note of each pipeline that delivers here). A task replaces what the same
+    series had in the same time, in one transaction.
     """
 
     place: ClassVar[tuple[str, ...]] = ("url", "schema_", "prefix")
@@ -48,7 +48,7 @@ class SQLSink(OwnedSink):
         description="the database: postgresql://USER@HOST/DATABASE, sqlite:PATH or duckdb:PATH",
         examples=["postgresql://perfsonar@db.example.net/warehouse", "sqlite:/data/perfsonar.db"],
     )
-    password: SecretStr | None = Field(None, description='of PostgreSQL; write "${NAME}" to take it from the environment')
+    password: SecretStr | None = Field(None, description='password of PostgreSQL; write "${NAME}" to take it from the environment')
     schema_: str | None = Field(
         None,
         alias="schema",
@@ -56,7 +56,7 @@ class SQLSink(OwnedSink):
         min_length=1,
         pattern=r"^[^\x00]+$",
     )
-    prefix: str = Field("esmond_", description="what the names of the tables begin with", pattern=r"^[^\x00]*$")
+    prefix: str = Field("esmond_", description="prefix of the table names", pattern=r"^[^\x00]*$")
     timeout: Duration = Field(600, gt=0, description="how long to wait for another delivery to the same tables")
 
     _tables: Tables = PrivateAttr()
@@ -66,14 +66,14 @@ class SQLSink(OwnedSink):
 
     @classmethod
     def located(cls, options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        """A database that is a file is in the folder of the pipeline file, unless its path is absolute."""
+        """Make the path of a database file relative to the folder of the pipeline file."""
         url = options.get("url")
         return {**options, "url": urls.located(url, folder)} if isinstance(url, str) else dict(options)
 
     @model_validator(mode="before")
     @classmethod
     def _apart(cls, given: Any) -> Any:
-        """The options with the URL written in one way, and the password out of it: that is shown, and a new one is no other place."""
+        """The options with the URL in a normal form without the password: the URL is shown, and a new password is not a new place."""
         url = given.get("url") if isinstance(given, dict) else None
         if not isinstance(url, str):
             return given
@@ -86,16 +86,16 @@ class SQLSink(OwnedSink):
     def _fits(self) -> SQLSink:
         dialect = urls.dialect_of(self.url)
         if dialect is not POSTGRESQL and self.password:
-            raise ValueError(f"{dialect.name} knows no password: leave it out")
+            raise ValueError(f"{dialect.name} has no password: leave it out")
         if self.schema_ and not dialect.has_schemas:
-            raise ValueError(f"{dialect.name} knows no schemas: leave it out")
+            raise ValueError(f"{dialect.name} has no schemas: leave it out")
         longest = max(len(f"{self.prefix}{name}_series".encode()) for name in tables.NAMES.values())
         if longest > _LONGEST_NAME or len((self.schema_ or "").encode()) > _LONGEST_NAME:
             raise ValueError(f"names of tables and schemas must be shorter: the longest would have {longest} bytes, of at most 63")
         return self
 
     def open(self, context: Context) -> None:
-        """Connect, and make the tables that are missing; raises SinkError if the database will not have it."""
+        """Connect, and create missing tables; raises SinkError if the database refuses that."""
         self._connect(context, self._file())
         try:
             self._database.deliver(self._make)
@@ -106,11 +106,11 @@ class SQLSink(OwnedSink):
 
     @property
     def features(self) -> Features:
-        """Several hosts may write to PostgreSQL; a file belongs to one."""
+        """Several hosts may write to PostgreSQL; a database file belongs to one host."""
         return Features(several_hosts=self.url.startswith("postgresql:"))
 
     def reach(self, context: Context) -> str:
-        """Connect, and say to what; make the tables that are missing in a transaction that is undone; makes no file."""
+        """Connect, and return the database's name and version. Tables are created in a transaction that is rolled back; no file is created."""
         file = self._file()
         try:
             with file.open("r+b") if file and file.exists() else TemporaryFile(dir=file.parent if file else None):
@@ -127,7 +127,7 @@ class SQLSink(OwnedSink):
         return f"opens: {self._tables.dialect.name} {str(row['version']).removeprefix('v')}"
 
     def _file(self) -> Path | None:
-        """The file that the database is; None if it is a server. Raises SinkError if there is no folder for it."""
+        """The file of the database; None if it is a server. Raises SinkError if its folder is missing."""
         if urls.dialect_of(self.url) is POSTGRESQL:
             return None
         file = Path(urls.connectable(self.url, None))
@@ -170,15 +170,15 @@ class SQLSink(OwnedSink):
         return self._traffic
 
     def refusal(self, series: Series) -> str | None:
-        """Why the series cannot be described: no text in a database holds the character NUL."""
+        """Why the series cannot be stored: no text in a database can contain the character NUL."""
         entry = series.metadata
         subject = [getattr(entry, name) for name in tables.METADATA[1:]]
         if _has_nul([entry.key, series.event_type, subject, entry.parameters]):
-            return f"{series}: there is a NUL character in its metadata, which no SQL database keeps"
+            return f"{series}: its metadata contain a NUL character, which no SQL database can store"
         return None
 
     def owners(self, context: Context) -> dict[str, str]:
-        """The rows of the table of owners; of a sink that is not open: none if there is no such table, and none is made."""
+        """The rows of the table of owners; for a sink that is not open, none if there is no such table, and it is not created."""
         if self._is_open:
             with self._database.reading() as session:
                 return self._notes(session)
@@ -199,13 +199,12 @@ class SQLSink(OwnedSink):
         self._database.deliver(lambda session: session.execute(*self._tables.noting(name, note)))
 
     def begin(self, task: Task) -> Load:
-        """The way into the database for one task."""
+        """Begin the delivery of one task to the database."""
         return SQLLoad(self._database, self._tables, task, self._traffic)
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
-        """What the tables hold of `series` in `interval`, oldest first: numbers, or JSON text that is equal to what came.
-
-        Raises SinkError if it cannot be read.
+        """The tables' datapoints of `series` in `interval`, oldest first: numbers, or JSON text that is equal to the original.
+        Raises SinkError if they cannot be read.
         """
         for kind in tables.NAMES:
             with self._database.reading() as session:

@@ -1,4 +1,4 @@
-"""Rows that wait for their commit: in memory, and in a temporary file once they are many."""
+"""Rows that wait for their commit: in memory, or in a temporary file if there are many."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 import pyarrow as pa
 
-#: As many bytes of a table stay in memory.
+#: Bytes of a table that stay in memory.
 IN_MEMORY: Final = 8 << 20
 
 #: Rows that are written as one batch.
@@ -26,7 +26,7 @@ class Stage:
         self._waiting_rows = 0
 
     def add(self, *columns: pa.Array) -> None:
-        """Take rows, in columns."""
+        """Add rows, in columns."""
         self._waiting.append(pa.RecordBatch.from_arrays(list(columns), schema=self.schema))
         self.rows += len(columns[0])
         self._waiting_rows += len(columns[0])
@@ -39,14 +39,14 @@ class Stage:
         self._waiting, self._waiting_rows = [], 0
 
     def reader(self) -> pa.RecordBatchReader:
-        """All rows, batch by batch; may be asked for again."""
+        """All rows, batch by batch; may be called again."""
         self._flush()
         self._writer.close()
         self._file.seek(0)
         return pa.ipc.open_stream(self._file)
 
     def close(self) -> None:
-        """Let go of them."""
+        """Free the rows."""
         self._waiting = []
         self._writer.close()
         self._file.close()

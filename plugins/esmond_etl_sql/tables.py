@@ -12,7 +12,7 @@ from esmond_etl import JSON_TEXT, NUMBER, Interval, Series
 from esmond_etl_sql.dialects import Dialect
 from esmond_etl_sql.values import Kind
 
-#: What is said of each series, and of each metadata key; text, in a table of their own `parameters` is JSON.
+#: The columns of each series, and of each metadata key; they are text, and `parameters` is JSON in the table of metadata.
 SERIES: Final = ("metadata_key", "event_type", "summary", "source", "destination")
 METADATA: Final = (
     "metadata_key",
@@ -25,7 +25,7 @@ METADATA: Final = (
     "input_destination",
 )
 
-#: The rows of a task before they are where they belong: temporary tables.
+#: Temporary tables for the rows of a task.
 STAGED: Final = "esmond_etl_{}"
 STAGED_SERIES: Final = "esmond_etl_series"
 STAGED_METADATA: Final = "esmond_etl_metadata"
@@ -62,12 +62,12 @@ class Tables:
 
     @property
     def lock(self) -> str:
-        """The statement after which no other delivery to these tables is under way, until the transaction ends; or ""."""
+        """The statement that excludes other deliveries to these tables until the transaction ends; or ""."""
         digest = sha256(f"esmond-etl {self.schema}.{self.prefix}".encode()).digest()
         return self.dialect.lock.format(int.from_bytes(digest[:8], signed=True))
 
     def missing_schema(self) -> tuple[str, str] | None:
-        """What asks whether the schema is there, and what makes it."""
+        """The query for the schema, and the statement that creates it."""
         if not self.schema:
             return None
         make = f"create schema if not exists {identifier(self.schema)}"
@@ -75,7 +75,7 @@ class Tables:
         return ask, make
 
     def definitions(self) -> dict[str, list[str]]:
-        """For each table what makes it, with its indexes."""
+        """For each table, the statements that create it and its indexes."""
         d = self.dialect
         texts = "".join(f"{name} text{' not null' if name in SERIES[:3] else ''}, " for name in SERIES)
         made = {
@@ -97,15 +97,15 @@ class Tables:
         return f"create index if not exists {name} on {self.name(table)} {definition}"
 
     def exists(self, table: str) -> str:
-        """What asks whether there is a table; "" where that is not asked."""
+        """The query whether a table exists; "" if none is needed."""
         return self.dialect.exists.format(table.replace("'", "''"))
 
     def type(self, kind: Kind) -> str:
-        """What `val` is."""
+        """The type of `val`."""
         return self.dialect.number if kind == "number" else self.dialect.json
 
     def staging(self) -> list[str]:
-        """What makes the temporary tables."""
+        """The statements that create the temporary tables."""
         d = self.dialect
         rows = [
             f"create temporary table {STAGED.format(kind)} (n integer, ts {d.moment}, val {d.number if kind == 'number' else 'text'})"
@@ -120,16 +120,16 @@ class Tables:
         ]
 
     def dropping(self) -> list[str]:
-        """What removes the temporary tables."""
+        """The statements that drop the temporary tables."""
         return [f"drop table {name}" for name in (*map(STAGED.format, NAMES), STAGED_SERIES, STAGED_METADATA)]
 
     def statistics(self) -> list[str]:
-        """What tells the database how large the temporary tables are."""
+        """The statements that tell the database how large the temporary tables are."""
         names = (*map(STAGED.format, NAMES), STAGED_SERIES)
         return [self.dialect.statistics.format(name) for name in names if self.dialect.statistics]
 
     def replacing(self, interval: Interval) -> list[str]:
-        """What puts the staged rows in the place of all that the staged series have in `interval`."""
+        """The statements that replace the rows of the staged series in `interval` by the staged rows."""
         deletions = [
             f"delete from {self.name(name)} where ts >= {self.moment(interval.start)} and ts < {self.moment(interval.end)}"
             f" and (event_type, summary, metadata_key) in (select event_type, summary, metadata_key from {STAGED_SERIES})"
@@ -157,7 +157,7 @@ class Tables:
         )
 
     def finding_faults(self) -> list[str]:
-        """What moves the staged rows that the database takes for no JSON to the temporary table of faults."""
+        """The statements that move staged rows with invalid JSON to the temporary table of faults."""
         rows, fault = STAGED.format("json"), "pg_temp.esmond_etl_fault(val)"
         return [
             self.dialect.fault,
@@ -167,7 +167,7 @@ class Tables:
         ]
 
     def selecting(self, kind: Kind, series: Series, interval: Interval) -> str:
-        """What reads the rows of one series."""
+        """The query for the rows of one series."""
         key = {"event_type": series.event_type, "summary": str(series.summary), "metadata_key": series.metadata.key}
         where = " and ".join(f"{name} = {literal(value)}" for name, value in key.items())
         return (
@@ -176,11 +176,11 @@ class Tables:
         )
 
     def noted(self) -> str:
-        """What reads the notes of owners."""
+        """The query for the notes of owners."""
         return f"select name, note from {self.name(OWNERS_NAME)}"
 
     def noting(self, name: str, note: str | None) -> list[str]:
-        """What replaces, or removes, the note of an owner."""
+        """The statements that replace, or remove, the note of an owner."""
         table = self.name(OWNERS_NAME)
         insertion = [f"insert into {table} values ({literal(name)}, {literal(note)})"] if note is not None else []
         return [f"delete from {table} where name = {literal(name)}", *insertion]
@@ -191,9 +191,9 @@ class Tables:
 
     @property
     def ts(self) -> pa.DataType:
-        """What a driver takes for a point in time."""
+        """A time as a driver accepts it."""
         return pa.int64() if self.dialect.moment == "integer" else pa.timestamp("s", "UTC")
 
     def rows(self, kind: Kind) -> pa.Schema:
-        """What a staged row is made of."""
+        """The columns of a staged row."""
         return pa.schema([("n", pa.int32()), ("ts", self.ts), ("val", NUMBER if kind == "number" else JSON_TEXT)])

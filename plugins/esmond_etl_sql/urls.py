@@ -1,4 +1,4 @@
-"""Where the database is: its URL, apart from the password."""
+"""The URL of a database, without the password."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from esmond_etl_sql.dialects import POSTGRESQL, SCHEMES, Dialect
 
-#: Variables by which libpq chooses a port where a URL names none.
+#: Variables from which libpq takes a port if the URL has none.
 _SETTERS_OF_PORTS: Final = frozenset({"PGPORT", "PGSERVICE"})
 
 
 def dialect_of(url: str) -> Dialect:
-    """The kind of database that `url` leads to; raises ValueError if it leads nowhere."""
+    """The kind of database of `url`; raises ValueError if the URL is not valid."""
     scheme, colon, rest = url.partition(":")
     dialect = SCHEMES.get(scheme)
     if not colon or dialect is None:
@@ -36,7 +36,7 @@ def located(url: str, folder: Path) -> str:
 
 
 def plain(url: str) -> str:
-    """The URL in the one way that all ways to write it have in common, where that leads to the same database."""
+    """The URL in a normal form: different ways to write one database are equal."""
     scheme, _, rest = url.partition(":")
     if SCHEMES[scheme] is not POSTGRESQL:
         return f"{scheme}:{Path(rest)}"
@@ -70,7 +70,7 @@ def without_password(url: str) -> tuple[str, str | None]:
 
 
 def connectable(url: str, password: str | None) -> str:
-    """What a driver takes: for a file its path."""
+    """The address for the driver: for a file, its path."""
     scheme, _, path = url.partition(":")
     if SCHEMES[scheme] is not POSTGRESQL:
         return str(Path(path).absolute())

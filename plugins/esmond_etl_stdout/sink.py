@@ -89,7 +89,7 @@ class _StdoutLoad(Load):
             self._written[batch.series] = self._written.get(batch.series, 0) + len(batch)
 
     def end(self, series: Series) -> None:
-        """What was written of `series` is complete."""
+        """Note that `series` is complete."""
         with self._lock:
             self.ended.append(series)
 

@@ -1,4 +1,4 @@
-"""What can be done to datapoints on their way: one module a transform, none of them talks to a server."""
+"""Transforms of datapoints: one module per transform; none of them makes a connection."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from esmond_etl import hookimpl
 
-if TYPE_CHECKING:  # the command line looks into every plugin for commands: what stages are made of takes time to load
+if TYPE_CHECKING:  # imports are late: the command line loads every plugin to look for commands
     from esmond_etl import Transform
 
 

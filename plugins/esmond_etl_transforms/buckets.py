@@ -9,7 +9,7 @@ from esmond_etl import Batch, floor
 
 
 def bucket_starts(ts: pa.Array, period: int) -> pa.Array:
-    """The start of the bucket that each moment lies in, Unix seconds (int64)."""
+    """The start of each time's bucket, Unix seconds (int64)."""
     return pc.multiply(pc.divide(ts.cast(pa.int64()), period), period)
 
 
@@ -18,7 +18,7 @@ def whole_buckets(batches: Iterable[Batch], period: int) -> Iterator[Batch]:
 
     So a result for each bucket does not depend on how the series was cut into pages, to the last digit.
     """
-    held: list[Batch] = []  # of one bucket, which may go on
+    held: list[Batch] = []  # batches of one bucket, which may continue
     for batch in batches:
         if not len(batch):
             yield batch

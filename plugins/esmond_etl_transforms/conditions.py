@@ -1,4 +1,4 @@
-"""Conditions on series and on datapoints: what `select` and `drop` have in common."""
+"""Conditions on series and on datapoints, for `select` and `drop`."""
 
 from datetime import date
 from fnmatch import fnmatchcase
@@ -19,9 +19,9 @@ def _moment(value: object) -> object:
     if isinstance(value, int | float | list | dict):
         return value
     ts = parse_moment(value, now=0) if isinstance(value, str | date) else 0
-    if not 0 < ts < _END:  # "now" or "30d" ago: what is kept must not depend on when the pipeline runs
+    if not 0 < ts < _END:  # not "now" or "30d": the result must not depend on when the pipeline runs
         written = f"{value!r:.40}" if isinstance(value, str) else str(value)
-        raise ValueError(f"{written} is not a moment: write a date or time such as 2014-03-01 or 2014-03-01T12:00:00Z")
+        raise ValueError(f"{written} is not a time: write a date or time such as 2014-03-01 or 2014-03-01T12:00:00Z")
     return ts
 
 
@@ -40,18 +40,18 @@ class Conditions(Transform):
     event_types: list[str] | None = Field(None, description="these event types; default: all")
     match: dict[str, str | list[str]] = Field(
         default_factory=dict,
-        description='metadata fields and what they are: a text, a pattern such as "198.129.*", or a list of such, one of which fits',
+        description='metadata fields and their values: a text, a pattern such as "198.129.*", or a list of these, one of which must match',
     )
     above: float | None = Field(None, description="values greater than this")
     below: float | None = Field(None, description="values less than this")
     equals: float | None = Field(None, description="values equal to this")
-    since: Moment | None = Field(None, alias="from", description="datapoints of this moment and later")
-    until: Moment | None = Field(None, alias="to", description="datapoints before this moment")
+    since: Moment | None = Field(None, alias="from", description="datapoints at or after this time")
+    until: Moment | None = Field(None, alias="to", description="datapoints before this time")
 
     @model_validator(mode="after")
     def _can_be_met(self) -> Self:
         if not self.model_fields_set:
-            raise ValueError("say which datapoints: give one or more of event_types, match, above, below, equals, from, to")
+            raise ValueError("no condition: give one or more of event_types, match, above, below, equals, from, to")
         if self.above is not None and self.below is not None and self.above >= self.below:
             raise ValueError(f"no value is above {self.above:g} and below {self.below:g}")
         if self.since is not None and self.until is not None and self.since >= self.until:
@@ -75,9 +75,8 @@ class Conditions(Transform):
         return self.on_values or self.since is not None or self.until is not None
 
     def met(self, batch: Batch, untested: bool) -> pa.Array:
-        """Which datapoints meet the conditions on value and time.
-
-        Where values are no numbers, a condition on them counts as `untested` says.
+        """A mask of the datapoints that meet the conditions on value and time. For a value that is not a number, a condition on
+        values counts as `untested`.
         """
         bounds: list[tuple[Any, pa.Array, float | None, Any]] = [
             (pc.greater_equal, batch.ts, self.since, TS),

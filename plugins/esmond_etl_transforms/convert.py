@@ -12,10 +12,9 @@ from esmond_etl_transforms.units import Unit, factor
 
 
 class Convert(BatchTransform):
-    """Convert numbers to another unit, such as bit/s to Gbit/s; one that they can never have is an error.
-
-    The unit they have is the one that archives keep the event type in. After a transform that has changed it, and for statistics of
-    histograms, say `from`. Any series that is not one of numbers passes as it is, unless `event_types` names it: then it is an error.
+    """Convert numbers to another unit, such as bit/s to Gbit/s; an impossible conversion is an error. The present unit is the one
+    in which archives store the event type; give `from` after a transform that has changed it, and for statistics of histograms. A
+    series that does not hold numbers passes unchanged, unless `event_types` names it: then it is an error.
     """
 
     tried_offline: ClassVar[bool] = True
@@ -27,8 +26,8 @@ class Convert(BatchTransform):
         to = "Gbit/s"
     """
 
-    to: Unit = Field(description="the unit that numbers are to have")
-    unit: Unit | None = Field(None, alias="from", description="the unit that they have; default: that of the event type")
+    to: Unit = Field(description="unit to convert to")
+    unit: Unit | None = Field(None, alias="from", description="present unit; default: that of the event type")
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -38,11 +37,11 @@ class Convert(BatchTransform):
         return self
 
     def _factor(self, name: str) -> tuple[int, int]:
-        """What values of the event type `name` are multiplied and divided by; raises ValueError if there is no such thing."""
+        """The factor and the divisor for values of the event type `name`; raises ValueError if there are none."""
         known = event_type(name)
         unit = self.unit or (known.unit if known.is_number else "")
         if not unit:
-            raise ValueError(f"the unit of {name} is not known: say which it is with `from`")
+            raise ValueError(f"the unit of {name} is not known: give it with `from`")
         found = factor(unit, self.to)
         if found is None:
             raise ValueError(f"{name} is in {unit}, which cannot be converted to {self.to}")

@@ -1,4 +1,4 @@
-"""One of what came twice."""
+"""Removal of repeated datapoints."""
 
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
@@ -12,10 +12,9 @@ from esmond_etl_transforms.buckets import bucket_starts, joined, tail
 
 
 class Dedupe(Transform):
-    """Keep one datapoint a second, the first; with `period`, also leave out values that repeat the one before.
-
-    The first value of each period is kept even if it repeats. So the outcome does not depend on how much time is read in one go. A
-    series from an esmond archive has one datapoint a second anyway, one from perfSONAR 5 may have several.
+    """Keep only the first datapoint of each second; with `period`, also leave out values that repeat the one before. The first
+    value of each period is kept even if it repeats, so the result does not depend on how much time is read at once. A series from
+    an esmond archive has at most one datapoint per second, one from perfSONAR 5 may have several.
     """
 
     tried_offline: ClassVar[bool] = True
@@ -36,8 +35,8 @@ class Dedupe(Transform):
     )
 
     def apply(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The datapoints that stay."""
-        before: list[Batch] = []  # the last datapoint of all those that are alone in their second
+        """The datapoints that are kept."""
+        before: list[Batch] = []  # the last datapoint so far
         for batch in batches:
             if not len(batch):
                 yield batch
@@ -49,7 +48,7 @@ class Dedupe(Transform):
             before = [tail(alone, 1)]
 
     def _new(self, batch: Batch, period: int) -> pa.Array:
-        """Which values differ from the one before, or are the first of their period."""
+        """A mask of the values that differ from the one before, or are the first of their period."""
         periods = bucket_starts(batch.ts, period)
         changed = pc.fill_null(pc.not_equal(batch.val[1:], batch.val[:-1]), True)
         return _and_first(batch, pc.or_(changed, pc.not_equal(periods[1:], periods[:-1])))

@@ -1,4 +1,4 @@
-"""What is not wanted."""
+"""The transform `drop`."""
 
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
@@ -10,10 +10,8 @@ from esmond_etl_transforms.conditions import Conditions
 
 
 class Drop(Conditions):
-    """Leave out the datapoints that meet all conditions given, such as impossible values.
-
-    A value that is no number meets no condition on values: it stays. If `event_types` names such values, a condition on them is
-    an error.
+    """Leave out the datapoints that meet all given conditions, for example impossible values. A value that is not a number never
+    meets a condition on values: it is kept. If `event_types` names such values, a condition on them is an error.
     """
 
     tried_offline: ClassVar[bool] = True
@@ -26,7 +24,7 @@ class Drop(Conditions):
     """
 
     def becomes(self, series: Series) -> Series | None:
-        """None where the whole series meets the conditions."""
+        """None if the whole series meets the conditions."""
         return None if self.meets(series) and not self.on_points else series
 
     def apply(self, batches: Iterable[Batch]) -> Iterator[Batch]:

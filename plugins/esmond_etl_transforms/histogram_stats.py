@@ -1,4 +1,4 @@
-"""Histograms to numbers."""
+"""Statistics of histograms."""
 
 from typing import ClassVar, Literal
 
@@ -43,10 +43,10 @@ class HistogramStats(BatchTransform):
         "percentile-95",
         "standard-deviation",
         "variance",
-    ] = Field("all", description="which one, as a number; or all of them, as JSON")
+    ] = Field("all", description="one statistic, as a number; or all of them, as JSON")
 
     def becomes(self, series: Series) -> Series:
-        """The series of statistics if all are made, else the same; its `sample-bucket-width` is now that of milliseconds."""
+        """The series of statistics for all statistics, otherwise the same series; its `sample-bucket-width` is set to milliseconds."""
         if series.data_type != "histogram":
             return series
         if self.statistic == "all":

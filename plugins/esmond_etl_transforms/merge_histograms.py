@@ -1,4 +1,4 @@
-"""Histograms of longer times."""
+"""Sums of histograms over longer times."""
 
 import math
 from array import array
@@ -16,11 +16,10 @@ from esmond_etl_transforms.opening import opened
 
 
 class MergeHistograms(Transform):
-    """Add up the histograms of each `period`, bucket by bucket: one for each period that has any, at its start.
-
-    Periods start at the multiples of their length since 1970 in UTC. Base data keeps its name, so that an archive takes it; of
-    aggregation/300, say, an hour becomes aggregation/3600. Without `event_types` these are all series of histograms, and any other
-    series passes as it is.
+    """Add up the histograms of each `period`, bucket by bucket; the result is at the start of the period, and a period without
+    histograms has none. Periods start at the multiples of their length since 1970 in UTC. Base data keep their name, so that an
+    archive accepts them; with a period of an hour, aggregation/300 becomes aggregation/3600. Without `event_types` this applies to
+    all series of histograms; any other series passes unchanged.
     """
 
     tried_offline: ClassVar[bool] = True
@@ -34,16 +33,16 @@ class MergeHistograms(Transform):
 
     divides_window: ClassVar[tuple[str, ...]] = ("period",)
 
-    period: Duration = Field(gt=0, description="time that becomes one histogram; the pipeline's window must be a multiple of it")
+    period: Duration = Field(gt=0, description="time of one merged histogram; the pipeline's window must be a multiple of it")
 
     def becomes(self, series: Series) -> Series:
-        """The same series; the aggregation of the period if it is one of a shorter time."""
+        """The same series; the aggregation over the period if it is one over a shorter time."""
         if series.data_type == "histogram" and 0 < series.summary.window < self.period:
             return series.replace(summary=Summary(series.summary.type, self.period))
         return series
 
     def apply(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """One histogram a period."""
+        """One histogram per period."""
         for batch in whole_buckets(batches, self.period):
             histograms = opened(batch, self)
             yield batch if histograms is None else self._merged(histograms)
@@ -62,7 +61,7 @@ class MergeHistograms(Transform):
 
 
 def _place(entry: tuple[str, int]) -> tuple[float, str]:
-    """Where a bucket stands: numbers ascending, then words."""
+    """The sort key of a bucket: numbers ascending, then words."""
     try:
         return float(entry[0]), entry[0]
     except ValueError:

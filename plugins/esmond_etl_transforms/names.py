@@ -1,4 +1,4 @@
-"""Names for what stands in metadata: from the pipeline file, or from a CSV file."""
+"""Names for values in metadata: from the pipeline file, or from a CSV file."""
 
 import csv as csvs
 from pathlib import Path
@@ -14,16 +14,16 @@ class Names(Transform):
 
     paths: ClassVar[tuple[str, ...]] = ("csv",)
 
-    names: dict[str, str] = Field(default_factory=dict, description="what stands in the metadata, and the name for it")
+    names: dict[str, str] = Field(default_factory=dict, description="value in the metadata -> its name")
     csv: str | None = Field(
         None,
-        description="file of more such pairs: the first two columns of each row, UTF-8; if it changes, everything is delivered again",
+        description="CSV file with more of these pairs (the first two columns, UTF-8); if it changes, everything is delivered again",
     )
 
     _of_file: dict[str, str] = PrivateAttr(default_factory=dict)
 
     def open(self, context: Context) -> None:
-        """Read the CSV file; raises ConfigError, naming file and line, if it is not as it should be."""
+        """Read the CSV file; raises ConfigError, with file and line, if it is not valid."""
         self._of_file = _read(self.csv) if self.csv else {}
 
     def fingerprint(self) -> str:
@@ -31,7 +31,7 @@ class Names(Transform):
         return digest_of(self.csv) if self.csv else ""
 
     def name_of(self, text: str | None) -> str | None:
-        """The name for `text`, if it has one; those of the pipeline file go before those of the CSV file."""
+        """The name for `text`, if it has one; the pipeline file has priority over the CSV file."""
         return None if text is None else self.names.get(text, self._of_file.get(text))
 
 
@@ -52,7 +52,7 @@ def _read(path: str) -> dict[str, str]:
 
 def _add(table: dict[str, str], row: list[str], place: str) -> None:
     if len(row) < 2:
-        raise ConfigError(f"{place}: a row needs two columns: what stands in the metadata, and the name for it")
+        raise ConfigError(f"{place}: a row needs two columns: the value in the metadata, and its name")
     name = table.setdefault(row[0].strip(), row[1].strip())
     if name != row[1].strip():
         raise ConfigError(f"{place}: {row[0].strip()!r} has the name {name!r} already, in a row before this one")

@@ -1,4 +1,4 @@
-"""What the transforms of numbers do about values that are none."""
+"""What the transforms of numbers do about values that are not numbers."""
 
 import pyarrow as pa
 
@@ -6,9 +6,8 @@ from esmond_etl import Batch, ConfigError, Transform
 
 
 def are_numbers(batch: Batch, transform: Transform) -> bool:
-    """Whether the values are numbers, be it that an earlier transform made them so.
-
-    Raises ConfigError where they are not although the transform's `event_types` asks for them.
+    """Whether the values are numbers, perhaps from an earlier transform. Raises ConfigError if they are not, although the
+    transform's `event_types` names them.
     """
     if pa.types.is_floating(batch.val.type) or pa.types.is_integer(batch.val.type):
         return True

@@ -1,4 +1,4 @@
-"""What the transforms of histograms do about values that are none."""
+"""What the transforms of histograms do about values that are not histograms."""
 
 import pyarrow as pa
 
@@ -6,9 +6,8 @@ from esmond_etl import Batch, ConfigError, SourceError, Transform
 
 
 def opened(batch: Batch, transform: Transform) -> Batch | None:
-    """The batch with its histograms as map<string, int64>; None if its values are no histograms.
-
-    Raises ConfigError if they are none although the transform's `event_types` asks for them, SourceError if one is broken.
+    """The batch with its histograms as map<string, int64>; None if its values are not histograms. Raises ConfigError if they are
+    not, although the transform's `event_types` names them; SourceError if one is invalid.
     """
     series = batch.series
     if series.data_type == "histogram":

@@ -1,4 +1,4 @@
-"""A function of one's own."""
+"""A function that the user wrote."""
 
 import importlib
 import inspect
@@ -30,9 +30,9 @@ _ENCODE = msgspec.json.Encoder().encode
 class Python(BatchTransform):
     """Call a function of your own with each datapoint, or with each batch of datapoints in columns.
 
-    A function of a point takes a DataPoint (ts, val) and returns one, or None to leave it out; values that are no numbers come and go
-    as Python objects. A function of a batch takes a Batch and returns one. If the function's first parameter is annotated as Batch,
-    it is given batches. Batches are pages of a series: their edges mean nothing. A datapoint must stay in its window of time.
+    A function of a point takes a DataPoint (ts, val) and returns one, or None to leave it out; values that are not numbers are
+    Python objects. A function of a batch takes a Batch and returns one. If the function's first parameter is annotated as Batch, it
+    gets batches. Batches are pages of a series: their edges mean nothing. A datapoint must stay in its window of time.
     """
 
     example: ClassVar[str] = """
@@ -43,17 +43,17 @@ class Python(BatchTransform):
     """
 
     call: str = Field(description="the function, as module:function", pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
-    by: Literal["point", "batch"] | None = Field(None, description="what the function is given; default: what its annotation says")
+    by: Literal["point", "batch"] | None = Field(None, description="what the function gets; default: according to its annotation")
     path: str = Field(
         ".",
-        description="folder in which the module is, unless it is installed; if the module changes, everything is delivered again",
+        description="folder of the module, unless it is installed; if the module changes, everything is delivered again",
     )
 
     paths: ClassVar[tuple[str, ...]] = ("path",)
 
     @classmethod
     def located(cls, options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-        """The module is in the folder of the pipeline file, unless another one is named."""
+        """Look for the module in the folder of the pipeline file, unless another one is given."""
         return super().located({"path": ".", **options}, folder)
 
     def fingerprint(self) -> str:
@@ -72,7 +72,7 @@ class Python(BatchTransform):
         module_name, _, name = self.call.partition(":")
         folder = str(Path(self.path).resolve())
         if folder not in sys.path:
-            sys.path.append(folder)  # for good: the module may import others when it is called
+            sys.path.append(folder)  # added permanently: the module may import others when it is called
         try:
             function: Any = getattr(importlib.import_module(module_name), name, None)
         except Exception as error:  # a plugin's module may raise anything
@@ -83,7 +83,7 @@ class Python(BatchTransform):
         return imported
 
     def apply_batch(self, batch: Batch) -> Batch:
-        """What the function makes of one batch; raises PluginError if it fails, or returns what it should not."""
+        """The function's result for one batch; raises PluginError if the function fails, or returns something invalid."""
         if self._function is None:
             self.open(Context())
         return self._of_batch(batch) if self._by_batch else self._of_points(batch)
@@ -99,19 +99,19 @@ class Python(BatchTransform):
         assert function is not None  # opened
         try:
             return _made(batch, [result for point in batch.to_points() if (result := function(point)) is not None])
-        except Exception:  # whatever a stranger's function raises or returns
+        except Exception:  # a user's function may raise or return anything
             raise self._misfit(batch) from None
 
     def _called(self, argument: Batch | DataPoint, batch: Batch) -> Any:
         assert self._function is not None  # opened
         try:
             return self._function(argument)
-        except Exception as error:  # whatever a stranger's function raises
+        except Exception as error:  # a user's function may raise anything
             place = f" at {argument.ts}" if isinstance(argument, DataPoint) else ""
             raise PluginError(f"{batch.series}{place}: {self.call} failed: {_told(error)}") from None
 
     def _misfit(self, batch: Batch) -> PluginError:
-        """What to say of the first datapoint that the function returns nonsense for, or raises it if the function fails."""
+        """The error about the first datapoint for which the function returns something invalid; raises it if the function fails."""
         kind = "JSON" if batch.is_json else "a number"
         for point in batch.to_points():
             result = self._called(point, batch)
@@ -120,7 +120,7 @@ class Python(BatchTransform):
             except (TypeError, ValueError, OverflowError):
                 must = f"must return DataPoint(ts, {kind}) or None, not {result!r:.80}"
                 return PluginError(f"{batch.series} at {point.ts}: {self.call} {must}")
-        return PluginError(f"{batch.series}: {self.call} must return the same whenever it is called with the same")
+        return PluginError(f"{batch.series}: {self.call} must always return the same result for the same input")
 
 
 def _made(batch: Batch, points: list[tuple[int, Any]]) -> Batch:
@@ -134,7 +134,7 @@ def _made(batch: Batch, points: list[tuple[int, Any]]) -> Batch:
 def _takes_batches(function: Callable[..., Any]) -> bool:
     try:
         first = next(iter(inspect.signature(function).parameters.values())).annotation
-    except (StopIteration, TypeError, ValueError):  # it takes nothing, or is no Python function
+    except (StopIteration, TypeError, ValueError):  # it has no parameter, or is not a Python function
         return False
     return first is Batch or (isinstance(first, str) and first.rpartition(".")[2] == "Batch")
 

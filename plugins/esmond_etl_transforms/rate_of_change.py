@@ -1,4 +1,4 @@
-"""How fast numbers change."""
+"""Rates of change."""
 
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
@@ -17,8 +17,8 @@ class RateOfChange(Transform):
 
     The first value of each period has none before it and is left out. So the outcome does not depend on how much time is read in
     one go: a run that reads one period again delivers for it what a run over years did. Of several values in one second, the first
-    tells the change up to it, and the last the change from it. Without `event_types` these are all series of numbers, and any other
-    series passes as it is; one that is no series of numbers although `event_types` names it is an error.
+    tells the change up to it, and the last the change from it. Without `event_types` this applies to all series of numbers; any
+    other series passes unchanged. A series that `event_types` names and that does not hold numbers is an error.
     """
 
     tried_offline: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""Other values in fields of metadata."""
+"""The transform `rename`."""
 
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, Self
@@ -11,9 +11,8 @@ from esmond_etl_transforms.names import Names
 
 
 class Rename(Names):
-    """Replace what stands in fields of the metadata by names, e.g. addresses by the names of sites; what has no name stays.
-
-    The metadata key stays, so a series is still the same series.
+    """Replace values in fields of the metadata by names, e.g. addresses by the names of sites; a value without a name stays. The
+    metadata key does not change, so a series is still the same series.
     """
 
     tried_offline: ClassVar[bool] = True
@@ -30,9 +29,9 @@ class Rename(Names):
     @model_validator(mode="after")
     def _useful(self) -> Self:
         if not (self.names or self.csv):
-            raise ValueError("say which names: give `names`, `csv`, or both")
+            raise ValueError("no names: give `names`, `csv`, or both")
         if "metadata-key" in self.fields:
-            raise ValueError("the metadata-key tells series apart: it cannot be renamed")
+            raise ValueError("the metadata-key identifies a series: it cannot be renamed")
         return self
 
     def becomes(self, series: Series) -> Series:
@@ -45,6 +44,6 @@ class Rename(Names):
         return series if metadata is series.metadata else series.replace(metadata=metadata)
 
     def apply(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The same datapoints."""
+        """The same datapoints, unchanged."""
         for batch in batches:
             yield batch.with_series(self.becomes(batch.series))

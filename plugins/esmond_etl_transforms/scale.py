@@ -1,4 +1,4 @@
-"""Numbers times a factor."""
+"""Numbers multiplied by a factor."""
 
 from typing import ClassVar
 
@@ -12,8 +12,8 @@ from esmond_etl_transforms.only_numbers import are_numbers
 class Scale(BatchTransform):
     """Multiply every number by `factor`, e.g. 1e-9 to turn bit/s into Gbit/s.
 
-    Without `event_types` these are all series of numbers, and any other series passes as it is; one that is no series of numbers
-    although `event_types` names it is an error.
+    Without `event_types` this applies to all series of numbers; any other series passes unchanged. A series that `event_types`
+    names and that does not hold numbers is an error.
     """
 
     tried_offline: ClassVar[bool] = True
@@ -25,7 +25,7 @@ class Scale(BatchTransform):
         factor = 1e-9
     """
 
-    factor: float = Field(description="what every number is multiplied by", allow_inf_nan=False)
+    factor: float = Field(description="factor for every number", allow_inf_nan=False)
 
     def apply_batch(self, batch: Batch) -> Batch:
         """The same moments, the numbers scaled."""

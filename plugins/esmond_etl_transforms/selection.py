@@ -1,4 +1,4 @@
-"""What is wanted."""
+"""The transform `select`."""
 
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
@@ -8,10 +8,9 @@ from esmond_etl_transforms.conditions import Conditions
 
 
 class Select(Conditions):
-    """Keep only the datapoints that meet all conditions given; of an event type that is not named, nothing.
-
-    A condition on values is not asked of values that are no numbers: they stay if the other conditions are met. If `event_types`
-    names such values, a condition on them is an error.
+    """Keep only the datapoints that meet all given conditions; event types that are not named are left out. A condition on values
+    does not apply to values that are not numbers: they are kept if they meet the other conditions. If `event_types` names such
+    values, a condition on them is an error.
     """
 
     tried_offline: ClassVar[bool] = True
@@ -25,11 +24,11 @@ class Select(Conditions):
     """
 
     def concerns(self, series: Series) -> bool:
-        """Every series: what is not selected goes."""
+        """Every series, because series that are not selected are left out."""
         return True
 
     def becomes(self, series: Series) -> Series | None:
-        """None where nothing of the series can meet the conditions."""
+        """None if no datapoint of the series can meet the conditions."""
         return series if self.meets(series) else None
 
     def apply(self, batches: Iterable[Batch]) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""More fields of metadata."""
+"""The transform `tag`."""
 
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, Self
@@ -11,9 +11,8 @@ from esmond_etl_transforms.names import Names
 
 
 class Tag(Names):
-    """Add a parameter to the metadata: one and the same `value`, or the name that belongs to what stands in a `field`.
-
-    The metadata key stays, so a series is still the same series.
+    """Add a parameter to the metadata: a fixed `value`, or the name of the value in a `field`. The metadata key does not change, so
+    a series is still the same series.
     """
 
     tried_offline: ClassVar[bool] = True
@@ -27,19 +26,19 @@ class Tag(Names):
         default = "elsewhere"
     """
 
-    tag: str = Field(description="what the parameter is called", min_length=1)
-    value: str | None = Field(None, description="its value, the same for all")
-    field: str | None = Field(None, description="field of the metadata whose name is its value")
-    default: str | None = Field(None, description="its value where the field has no name; default: no such parameter")
+    tag: str = Field(description="name of the parameter", min_length=1)
+    value: str | None = Field(None, description="its value, the same for all series")
+    field: str | None = Field(None, description="field of the metadata; the name of its value becomes the parameter's value")
+    default: str | None = Field(None, description="its value if the field's value has no name; default: the parameter is left out")
 
     @model_validator(mode="after")
     def _useful(self) -> Self:
         if self.tag in ATTRIBUTES:
-            raise ValueError(f"{self.tag} is no parameter but a field of its own: use `rename`")
+            raise ValueError(f"{self.tag} is not a parameter but a fixed field: use `rename`")
         if (self.value is None) == (self.field is None):
             raise ValueError("give either `value`, or `field` with `names` or `csv`")
         if self.field is not None and not (self.names or self.csv):
-            raise ValueError("say which names: give `names`, `csv`, or both")
+            raise ValueError("no names: give `names`, `csv`, or both")
         return self
 
     def becomes(self, series: Series) -> Series:
@@ -51,6 +50,6 @@ class Tag(Names):
         return series if value is None else series.replace(metadata=with_field(series.metadata, self.tag, value))
 
     def apply(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The same datapoints."""
+        """The same datapoints, unchanged."""
         for batch in batches:
             yield batch.with_series(self.becomes(batch.series))

@@ -1,4 +1,4 @@
-"""Units of measured values, and what a value in one of them is in another."""
+"""Units of measured values, and conversions between them."""
 
 from typing import Final, Literal
 
@@ -42,7 +42,7 @@ KINDS: Final[tuple[dict[str, int], ...]] = (
 
 
 def factor(unit: str, to: str) -> tuple[int, int] | None:
-    """What a value in `unit` is multiplied by, and then divided by, to be one in `to`; None if it can never be one."""
+    """The factor and the divisor that convert a value in `unit` to `to`; None if that is impossible."""
     for sizes in KINDS:
         if unit in sizes and to in sizes:
             return sizes[unit], sizes[to]

@@ -145,7 +145,7 @@ def test_what_is_no_number_is_refused_and_the_rest_is_kept(value: Any) -> None:
     assert points.columns["value"].to_pylist() == [1.0, 3.0]
     assert points.row is not None
     assert points.row.to_pylist() == [0, 2]
-    assert points.refused == {1: "there is no value" if value is None else f"{value} is no number that InfluxDB keeps"}
+    assert points.refused == {1: "there is no value" if value is None else f"{value} is not a number that InfluxDB can store"}
 
 
 def seconds(moments: list[int]) -> pa.Array:

@@ -328,7 +328,7 @@ def test_a_second_value_in_one_second_is_rejected_and_the_same_value_again_is_no
 def test_what_is_no_number_is_rejected_and_the_rest_written(serve: Serve, answer: Any) -> None:
     server = serve(lambda asked: answer(204))
     batch = lines(3).with_val(pa.array([1.0, float("nan"), 3.0]))
-    reject = Reject(THROUGHPUT, 1, "null", "nan is no number that InfluxDB keeps")
+    reject = Reject(THROUGHPUT, 1, "null", "nan is not a number that InfluxDB can store")
     assert delivered(opened(server.url), batch) == Receipt(written=2, rejected=(reject,))
 
 
@@ -349,8 +349,8 @@ def test_text_of_several_lines_stays_as_it_is_but_for_victoria_metrics(serve: Se
     [
         ({"bucket": "b", "database": "d"}, "write either bucket (InfluxDB 2) or database (InfluxDB 1.8)"),
         ({}, "write either bucket (InfluxDB 2) or database (InfluxDB 1.8)"),
-        ({"bucket": "b", "username": "u"}, "a bucket takes a token"),
-        ({"database": "d", "token": "s3cret"}, "a database takes username and password"),
+        ({"bucket": "b", "username": "u"}, "a bucket needs a token"),
+        ({"database": "d", "token": "s3cret"}, "a database needs username and password"),
         ({"bucket": "b", "url": "influxdb.example.net"}, "is not the URL of a server: write https://HOST:8086"),
         ({"bucket": "b", "url": "http://u:s3cret@host"}, "a user and password do not belong in the URL"),
         ({"bucket": "b", "tags": ["tool-name"]}, "'tool_name' cannot be added"),
@@ -369,7 +369,7 @@ def test_series_without_a_name_or_a_bucket_width_are_refused_before_they_are_rea
     sink = InfluxDBSink(url="http://localhost", bucket="b")
     wide = Metadata("k", tool_name="pscheduler/powstream", parameters={"sample-bucket-width": "wide"})
     assert sink.refusal(THROUGHPUT) is None
-    assert sink.refusal(Series(Metadata("k"), "#odd")) == "k/#odd/base: InfluxDB keeps no measurement that is called '#odd'"
+    assert sink.refusal(Series(Metadata("k"), "#odd")) == "k/#odd/base: InfluxDB does not accept a measurement with the name '#odd'"
     assert sink.refusal(Series(wide, "histogram-owdelay")) == "k/histogram-owdelay/base: sample-bucket-width is no width: 'wide'"
 
 

@@ -241,7 +241,7 @@ def test_a_subject_without_an_address_is_rejected_and_not_posted(mirror: Any) ->
     with mirror.sink() as sink:
         receipt = deliver(sink, {nameless: [(START, 1)]}, mirror.time)
     assert [each.reason for each in receipt.rejected] == [
-        "source 'host.example.net' is not an IP address, and the archive takes no other"
+        "source 'host.example.net' is not an IP address, and the archive accepts only IP addresses"
     ]
     assert dict(mirror.asked) == {}
 

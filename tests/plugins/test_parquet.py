@@ -201,7 +201,7 @@ def test_a_path_that_cannot_be_written_to_is_one_sentence(tmp_path: Path) -> Non
     with pytest.raises(SinkError, match=rf"^{tmp_path}/file/out: .*Not a directory"), opened(tmp_path / "file" / "out"):
         pass
     source = ParquetSource(path=str(tmp_path / "nowhere"))
-    with pytest.raises(SourceError, match=rf"^{tmp_path}/nowhere: there is nothing there: check `path`$"):
+    with pytest.raises(SourceError, match=rf"^{tmp_path}/nowhere: there are no data: check `path`$"):
         source.open(Context())
 
 

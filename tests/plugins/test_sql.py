@@ -145,7 +145,7 @@ def test_sqlite_rejects_the_numbers_that_it_cannot_keep_and_keeps_the_largest(tm
         load.end(each)
         receipt = load.commit()
         assert points_of(sink.read(each, TIME)) == [(START + 1, largest), (START + 3, float("inf")), (START + 4, 0.1)]
-    reason = "SQLite keeps neither NaN nor null as a number"
+    reason = "SQLite stores neither NaN nor null as a number"
     assert (receipt.written, receipt.rejected) == (3, tuple(Reject(each, START + place, "null", reason) for place in (0, 2)))
 
 
@@ -307,8 +307,8 @@ def test_what_fails_is_said_in_one_sentence_without_the_password(database: str, 
         ),
         ({"url": "sqlite:///x.db"}, "names no file: write sqlite:PATH, such as sqlite:/data/perfsonar.db"),
         ({"url": "duckdb::memory:"}, "names no file: write duckdb:PATH, such as duckdb:/data/perfsonar.db"),
-        ({"url": "sqlite:x.db", "schema": "y"}, "SQLite knows no schemas: leave it out"),
-        ({"url": "sqlite:x.db", "password": "y"}, "SQLite knows no password: leave it out"),
+        ({"url": "sqlite:x.db", "schema": "y"}, "SQLite has no schemas: leave it out"),
+        ({"url": "sqlite:x.db", "password": "y"}, "SQLite has no password: leave it out"),
         (
             {"url": "sqlite:x.db", "prefix": "ü" * 30},
             "names of tables and schemas must be shorter: the longest would have 82 bytes, of at most 63",
@@ -380,7 +380,7 @@ def test_a_port_is_left_out_only_where_it_goes_without_saying(monkeypatch: pytes
 def test_metadata_with_a_nul_are_refused_by_name(tmp_path: Path) -> None:
     sink = SQLSink(url=f"sqlite:{tmp_path}/out.db")
     bad = series(remark=["fine", {"x": "a\0b"}])
-    assert sink.refusal(bad) == "a1/throughput/base: there is a NUL character in its metadata, which no SQL database keeps"
+    assert sink.refusal(bad) == "a1/throughput/base: its metadata contain a NUL character, which no SQL database can store"
     assert sink.refusal(series(remark="a\\u0000b \\x00")) is None
 
 

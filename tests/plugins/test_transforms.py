@@ -133,14 +133,14 @@ def test_whole_event_types_are_selected_and_dropped() -> None:
 @pytest.mark.parametrize(
     ("options", "mistake"),
     [
-        ({}, "say which datapoints: give one or more of event_types, match, above, below, equals, from, to"),
+        ({}, "no condition: give one or more of event_types, match, above, below, equals, from, to"),
         ({"above": 5, "below": 5}, "no value is above 5 and below 5"),
         ({"from": "2014-03-02", "to": "2014-03-01"}, "`from` is not before `to`"),
-        ({"from": "30d"}, "'30d' is not a moment: write a date or time such as 2014-03-01 or 2014-03-01T12:00:00Z"),
-        ({"from": date(1950, 1, 1)}, "1950-01-01 is not a moment: write a date or time such as 2014-03-01 or 2014-03-01T12:00:00Z"),
+        ({"from": "30d"}, "'30d' is not a time: write a date or time such as 2014-03-01 or 2014-03-01T12:00:00Z"),
+        ({"from": date(1950, 1, 1)}, "1950-01-01 is not a time: write a date or time such as 2014-03-01 or 2014-03-01T12:00:00Z"),
         (
             {"to": "99999999999999999999"},
-            "'99999999999999999999' is not a moment: write a date or time such as 2014-03-01 or 2014-03-01T12:00:00Z",
+            "'99999999999999999999' is not a time: write a date or time such as 2014-03-01 or 2014-03-01T12:00:00Z",
         ),
     ],
 )

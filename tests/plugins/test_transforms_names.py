@@ -72,7 +72,7 @@ def test_names_come_from_a_csv_file_too_and_those_of_the_pipeline_go_first(tmp_p
     ("content", "mistake"),
     [
         (None, ": cannot be read: No such file or directory"),
-        (b"a,b\nc\n", ":2: a row needs two columns: what stands in the metadata, and the name for it"),
+        (b"a,b\nc\n", ":2: a row needs two columns: the value in the metadata, and its name"),
         (b"a,b\nb,c\na,d\n", ":3: 'a' has the name 'b' already, in a row before this one"),
         (b"a,\xff\n", ": not a CSV file in UTF-8: 'utf-8' codec can't decode byte 0xff in position 2: invalid start byte"),
         (b'a,"b\n', ": not a CSV file in UTF-8: unexpected end of data"),
@@ -90,12 +90,12 @@ def test_a_csv_file_that_is_not_as_it_should_be_is_named(tmp_path: Path, content
 @pytest.mark.parametrize(
     ("stage", "options", "mistake"),
     [
-        (Rename, {"fields": ["source"]}, "say which names: give `names`, `csv`, or both"),
-        (Rename, {"fields": ["metadata-key"], "names": SITES}, "the metadata-key tells series apart: it cannot be renamed"),
+        (Rename, {"fields": ["source"]}, "no names: give `names`, `csv`, or both"),
+        (Rename, {"fields": ["metadata-key"], "names": SITES}, "the metadata-key identifies a series: it cannot be renamed"),
         (Tag, {"tag": "a"}, "give either `value`, or `field` with `names` or `csv`"),
         (Tag, {"tag": "a", "value": "b", "field": "source"}, "give either `value`, or `field` with `names` or `csv`"),
-        (Tag, {"tag": "a", "field": "source"}, "say which names: give `names`, `csv`, or both"),
-        (Tag, {"tag": "source", "value": "b"}, "source is no parameter but a field of its own: use `rename`"),
+        (Tag, {"tag": "a", "field": "source"}, "no names: give `names`, `csv`, or both"),
+        (Tag, {"tag": "source", "value": "b"}, "source is not a parameter but a fixed field: use `rename`"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

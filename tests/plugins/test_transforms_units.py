@@ -66,8 +66,8 @@ def test_every_unit_is_of_one_kind_and_the_units_of_event_types_are_among_them()
     [
         ({"event_types": ["throughput"], "to": "ms"}, "throughput is in bit/s, which cannot be converted to ms"),
         ({"event_types": ["packet-rtt"], "to": "s", "from": "hops"}, "packet-rtt is in hops, which cannot be converted to s"),
-        ({"event_types": ["ntp-stratum"], "to": "s"}, "the unit of ntp-stratum is not known: say which it is with `from`"),
-        ({"event_types": ["histogram-rtt"], "to": "s"}, "the unit of histogram-rtt is not known: say which it is with `from`"),
+        ({"event_types": ["ntp-stratum"], "to": "s"}, "the unit of ntp-stratum is not known: give it with `from`"),
+        ({"event_types": ["histogram-rtt"], "to": "s"}, "the unit of histogram-rtt is not known: give it with `from`"),
     ],
 )
 def test_nonsense_is_refused_when_the_pipeline_is_read(options: dict[str, Any], mistake: str) -> None:

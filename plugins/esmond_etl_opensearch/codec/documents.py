@@ -1,4 +1,4 @@
-"""Datapoints of one metadata to documents: everything that was measured at one moment becomes one."""
+"""From datapoints of one metadata to documents: one document for everything that was measured at one time."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from esmond_etl_opensearch.codec import metadata as tests
 from esmond_etl_opensearch.codec import places, values
 from esmond_etl_opensearch.codec.places import FAILURES, RAW, RUN_HREF, Path
 
-#: Moment (Unix time) -> the JSON text of one field of the document of that moment.
+#: Unix time -> the JSON text of one field of the document of that time.
 Column = dict[int, str]
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
 _HISTOGRAMS: Final = msgspec.json.Decoder(list[dict[str, int]])
 
-#: The values that do not come out of their fields as they were.
+#: The values that cannot be restored from their fields.
 _ORIGINALS: Final = ("esmond", "json", "values")
 _RESULT: Final = ("result",)
 
@@ -50,7 +50,7 @@ class Document(NamedTuple):
 
 @dataclass
 class Columns:
-    """The fields of many documents of one test, as they are filled."""
+    """The fields of many documents of one test, while they are filled."""
 
     fields: dict[Path, Column] = field(default_factory=dict)
     refused: list[Refused] = field(default_factory=list)
@@ -60,14 +60,14 @@ class Columns:
         self.fields.setdefault(path, {})[ts] = text
 
     def keep(self, name: str, ts: int, text: str) -> None:
-        """Keep a value as it was, beside what its field holds of it."""
+        """Keep the original value, besides the content of its field."""
         self.put((*_ORIGINALS, name), ts, text)
 
 
 def documents(metadata: Metadata, batches: Mapping[str, Iterable[Batch]], refused: list[Refused]) -> Iterator[Document]:
     """The documents of one metadata, oldest first: event type -> its datapoints.
 
-    What no document can hold is added to `refused`. Of two datapoints of one event type in one second the second is such.
+    Datapoints that no document can hold are added to `refused`, for example the second one of an event type in one second.
     """
     kind = places.test_type(metadata) or ""
     columns = Columns(refused=refused)
@@ -91,12 +91,12 @@ def _one_a_second(columns: Columns, name: str, batch: Batch, before: Mapping[int
     for is_again, ts, value in zip(again, moments, batch.val.to_pylist(), strict=True):
         if is_again:
             text = value if isinstance(value, str) else _encode(value).decode()
-            columns.refused.append(Refused(name, ts, text, "a document has one value a second, and this second has one already"))
+            columns.refused.append(Refused(name, ts, text, "a document has one value per second, and this second has one already"))
     return batch.filter(pa.array([not each for each in again]))
 
 
 def _fill(columns: Columns, kind: str, name: str, batch: Batch, shared: dict[int, Any]) -> None:
-    """Put the datapoints of one event type where they belong; those of a field that others share are only noted in `shared`."""
+    """Put the datapoints of one event type into their fields; those of shared fields are only noted in `shared`."""
     data_type = event_type(name).data_type
     if name == RUN_HREF:
         _fill_run_href(columns, batch)
@@ -117,7 +117,7 @@ class _Value(NamedTuple):
 
 
 def _known(columns: Columns, name: str, batch: Batch) -> Iterator[tuple[int, str]]:
-    """The moments and the JSON texts of values that are not null."""
+    """The times and the JSON texts of the values that are not null."""
     for ts, text in zip(batch.seconds, batch.val.to_pylist(), strict=True):
         if text is None or text == "null":
             columns.refused.append(Refused(name, ts, "null", "a document cannot hold null"))
@@ -131,13 +131,13 @@ def _fill_numbers(columns: Columns, path: Path, batch: Batch, whole: bool) -> No
         values = [int(each) if each is not None and each.is_integer() else each for each in values]
     column = columns.fields.setdefault(path, {})
     column |= zip(batch.seconds, _texts(values), strict=True)
-    for ts in [ts for ts, text in column.items() if text == "null"]:  # of NaN and infinity, too
+    for ts in [ts for ts, text in column.items() if text == "null"]:  # also of NaN and infinity
         del column[ts]
-        columns.refused.append(Refused(batch.series.event_type, ts, "null", "a document holds finite numbers alone"))
+        columns.refused.append(Refused(batch.series.event_type, ts, "null", "a document can hold only finite numbers"))
 
 
 def _texts(values: list[Any]) -> list[str]:
-    """The JSON texts of numbers, or of null; in one step, as there are many."""
+    """The JSON texts of numbers, or of null; in one step, because there are many."""
     return _encode(values).decode()[1:-1].split(",") if values else []
 
 
@@ -168,7 +168,7 @@ def _fill_histograms(columns: Columns, name: str, batch: Batch) -> None:
 class _Histogram(NamedTuple):
     buckets: list[float]  #: ascending
     counts: list[int]
-    names: str  #: of the buckets, as esmond has them; "" if they cannot be told from the numbers
+    names: str  #: of the buckets, as esmond writes them; "" if they follow from the numbers
 
 
 def _histogram_field(scale: float, value: Mapping[str, int]) -> _Histogram:
@@ -180,7 +180,7 @@ def _histogram_field(scale: float, value: Mapping[str, int]) -> _Histogram:
     return _Histogram(field["values"], field["counts"], names if scale == 1 else "")
 
 
-#: Numbers that are larger are written in more than one way.
+#: Larger numbers can be written in more than one way.
 _LARGE: Final = 1e15
 
 
@@ -215,7 +215,7 @@ def _fill_run_href(columns: Columns, batch: Batch) -> None:
 
 
 def _fill_shared(columns: Columns, given: Mapping[str, Mapping[int, Any]]) -> None:
-    """Fill the fields that several event types share, a moment at a time."""
+    """Fill the fields that several event types share, one time after the other."""
     others = {ts for name, each in given.items() if name not in (FAILURES, RUN_HREF) for ts in each}
     others |= {ts for path, column in columns.fields.items() if path[0] == "result" for ts in column}
     for ts, value in given.get(FAILURES, {}).items():
@@ -299,7 +299,7 @@ _SHARED: Final[dict[tuple[str, ...], Callable[[Columns, int, Mapping[str, _Value
 
 
 def _tried(make: Callable[[Any], Any], value: Any) -> Any:
-    """What `make` makes of a value; None if it has not the shape that it should."""
+    """The result of `make` for a value; None if the value has another structure."""
     try:
         return make(value)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, msgspec.MsgspecError):
@@ -307,7 +307,7 @@ def _tried(make: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _fill_success(columns: Columns, moments: list[int]) -> None:
-    """Whether the run of each moment succeeded, and how many packets came."""
+    """Whether the run at each time succeeded, and the number of received packets."""
     whole = columns.fields.get(_RESULT, {})
     error = columns.fields.get((*_RESULT, "error"), {})
     results = {ts for path, column in columns.fields.items() if path[0] == "result" and path[1:] != ("error",) for ts in column}
@@ -332,7 +332,7 @@ def _fill_times(columns: Columns, moments: list[int], metadata: Metadata) -> Non
     columns.fields[("@timestamp",)] = starts
     columns.fields[("pscheduler", "start_time")] = starts
     columns.fields[("pscheduler", "end_time")] = _times(moments, seconds) if seconds else starts
-    columns.fields[("pscheduler", "added")] = starts  # elmond fails without it, and esmond does not know it
+    columns.fields[("pscheduler", "added")] = starts  # elmond fails without it, and esmond does not have it
 
 
 def _times(moments: list[int], seconds: int) -> Column:
@@ -341,7 +341,7 @@ def _times(moments: list[int], seconds: int) -> Column:
 
 
 def _assembled(head: Mapping[str, Any], columns: Columns, moments: list[int]) -> Iterator[Document]:
-    """Documents out of their fields: those that have the same ones share a format, which is filled in for each."""
+    """Documents from their fields: documents with the same fields share a format string."""
     paths = [path for path, column in columns.fields.items() if column]
     rows = zip(*(map(columns.fields[path].get, moments) for path in paths), strict=True)
     formats: dict[tuple[bool, ...], tuple[str, Callable[[tuple[Any, ...]], Any]]] = {}
@@ -355,7 +355,7 @@ def _assembled(head: Mapping[str, Any], columns: Columns, moments: list[int]) ->
 
 
 def _format(head: Mapping[str, Any], numbers: Mapping[Path, int]) -> tuple[str, Callable[[tuple[Any, ...]], Any]]:
-    """A document with "%s" for each field, and what picks them, in this order, out of a row: path of a field -> its place there."""
+    """A document with "%s" for each field, and a function that picks the fields from a row, in this order: path of a field -> its index."""
     tree: dict[str, Any] = {name: dict(each) for name, each in head.items()}
     for path, number in numbers.items():
         if len(path) == 1 or path[0] != "result" or _RESULT not in numbers:

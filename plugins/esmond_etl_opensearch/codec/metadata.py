@@ -1,4 +1,4 @@
-"""What a test is: esmond's metadata, and the part of a document that all results of one test share."""
+"""A test: esmond's metadata, and the part of a document that all results of the test share."""
 
 from __future__ import annotations
 
@@ -48,15 +48,14 @@ def unfit(metadata: Metadata) -> str | None:
     for name in ("source", "destination", "measurement_agent"):
         value = getattr(metadata, name)
         if value is not None and not _is_address(value):
-            return f"its {name.replace('_', '-')} is {value!r:.60}, and a document takes IP addresses alone"
+            return f"its {name.replace('_', '-')} is {value!r:.60}, and a document accepts only IP addresses"
     return None
 
 
 def head(metadata: Metadata, kind: str) -> dict[str, Any]:
-    """What all documents of one test have in common, for a test of the type `kind`.
-
-    What cannot be told from it again is under `esmond.json.metadata`: a parameter that has no field, or the name of one that has none
-    (null) where a reader would make one up.
+    """The common part of all documents of one test of the type `kind`. What cannot be restored from it is under
+    `esmond.json.metadata`: a parameter without a field, or the name of a missing parameter (null) that a reader would otherwise
+    add.
     """
     document = _plain_head(metadata, kind)
     left = _left(metadata, from_document(document))
@@ -105,7 +104,7 @@ def _spec(metadata: Metadata, kind: str) -> dict[str, Any]:
 
 
 def _left(metadata: Metadata, again: Metadata) -> dict[str, Any]:
-    """What of `metadata` is not so in `again`, which was made from its document; null for what is only there."""
+    """The differences between `metadata` and `again`, which was made from its document; null for a parameter that only `again` has."""
     own, others = _flat(metadata), _flat(again)
     left = {name: value for name, value in own.items() if str(others.get(name)) != str(value)}
     left |= dict.fromkeys(others.keys() - own.keys())
@@ -212,7 +211,7 @@ def _is_address(value: str) -> bool:
 
 
 def _number(value: Any) -> Any:
-    """What archives keep as a text, as a number if it is one; else as it is."""
+    """A text of an archive as a number, if it is one; otherwise unchanged."""
     if not isinstance(value, str) or not value.strip():
         return value
     try:

@@ -1,4 +1,4 @@
-"""Which field of a document's `result` holds which event type, by the type of the test."""
+"""The field of a document's `result` for each event type, by the type of the test."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, Final
 
 from esmond_etl import Metadata, Summary
 
-#: Where something is: the names of objects from the outside in.
+#: A path: the names of objects from the outside in.
 Path = tuple[str, ...]
 
 FAILURES: Final = "failures"
 RUN_HREF: Final = "pscheduler-run-href"
 RAW: Final = "pscheduler-raw"
-#: A whole document as it is: not an event type of perfSONAR, and offered to those who ask for it by its name alone.
+#: A whole document: not an event type of perfSONAR, and offered only if it is asked for by name.
 DOCUMENT: Final = "pscheduler-document"
 
 _COUNTS: Final[dict[str, Path]] = {
@@ -59,10 +59,10 @@ PLACES: Final[dict[str, dict[str, Path]]] = {
     "trace": _TRACE,
 }
 
-#: Other fields that live documents have for the same.
+#: Other fields for the same in live documents.
 ALSO_AT: Final[dict[Path, Path]] = {("packets", "sent"): ("packets_sent",), ("packets", "lost"): ("packets_lost",)}
 
-#: Histogram -> where the statistics of it are, and how many of esmond's units one of theirs is.
+#: Histogram -> the path of its statistics, and their unit in esmond's unit.
 STATISTICS: Final[dict[str, tuple[Path, float]]] = {
     "histogram-owdelay": (("latency",), 1.0),
     "histogram-ttl": (("ttl",), 1.0),
@@ -102,7 +102,7 @@ _TOOLS: Final = {
 
 
 def test_type(metadata: Metadata) -> str | None:
-    """The type of the test that `metadata` is of: as it says, else as its event types or its tool show; None if nothing tells."""
+    """The type of the test of `metadata`: from its parameter, or else from its event types or its tool; None if unknown."""
     known = metadata.parameters.get("pscheduler-test-type")
     if isinstance(known, str) and known.replace("-", "").replace("_", "").isalnum():
         return known.lower()
@@ -116,12 +116,12 @@ def test_type(metadata: Metadata) -> str | None:
 
 
 def test_types(metadata: Metadata) -> list[str]:
-    """The types that the test may be of: one as a rule, none if nothing tells, several for the event types of all tests together."""
+    """The possible types of the test: usually one, none if unknown, several for the event types of all tests together."""
     if metadata.event_types.keys() >= {
         "throughput",
         "histogram-owdelay",
         "packet-trace",
-    }:  # no real test: `check` asks for all at once
+    }:  # not a real test: `check` asks for all at once
         return [*PLACES, "other"]
     kind = test_type(metadata)
     return [kind] if kind else []

@@ -1,4 +1,4 @@
-"""Documents back to datapoints: what elmond answers, and what a document has where elmond fails."""
+"""From documents back to datapoints: elmond's answers, and the document's own values where elmond fails."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from esmond_etl import Series, event_type
 from esmond_etl_opensearch.codec import places, values
 from esmond_etl_opensearch.codec.places import DOCUMENT, FAILURES, RAW, RUN_HREF, Path
 
-#: What is read where a document has no value.
+#: The value read from a document without one.
 MISSING: Final = object()
 
 _ORIGINALS: Final = "esmond.json.values"
-#: What a throughput test over UDP has in place of a loss rate.
+#: The fields of a throughput test over UDP that replace a loss rate.
 _PACKETS: Final[tuple[Path, ...]] = (("packets_sent",), ("packets_lost",))
 
 
 def fields(series: Series) -> list[str]:
-    """The fields of documents that the values of `series` are made of, as `_source` names them."""
+    """The fields of documents for the values of `series`, as `_source` names them."""
     name, kind = series.event_type, places.test_type(series.metadata) or ""
     if name == DOCUMENT:
         return ["*"]
@@ -43,7 +43,7 @@ def _paths(name: str, path: Path) -> list[Path]:
 
 
 def condition(series: Series) -> list[dict[str, Any]]:
-    """What a query asks of the documents that may have values of `series`."""
+    """The condition of a query for documents that may have values of `series`."""
     if series.event_type == FAILURES:
         return [{"bool": {"should": [{"term": {"result.succeeded": False}}, {"exists": {"field": "result.error"}}]}}]
     if series.event_type in (RUN_HREF, DOCUMENT):
@@ -52,7 +52,7 @@ def condition(series: Series) -> list[dict[str, Any]]:
 
 
 def reader(series: Series) -> Callable[[Mapping[str, Any]], Any]:
-    """What makes the value of `series` of a document with the `fields` of it: a number, or an object; MISSING if it has none."""
+    """A function from the fields of a document to the value of `series`: a number, or an object; MISSING if there is none."""
     name, kind = series.event_type, places.test_type(series.metadata) or ""
     if name == DOCUMENT:
         return lambda document: document
@@ -71,14 +71,14 @@ def reader(series: Series) -> Callable[[Mapping[str, Any]], Any]:
 
 
 def _original(document: Mapping[str, Any], name: str, plain: Callable[[Mapping[str, Any]], Any]) -> Any:
-    """The value as esmond had it, where the document says that, else what `plain` makes of it."""
+    """The value as esmond had it, if the document has that; otherwise the result of `plain`."""
     kept = ((document.get("esmond") or {}).get("json") or {}).get("values") or {}
     if name in kept:
         return _or_missing(kept[name])
     return plain(document)
 
 
-#: What a run must have come to for a field to count: an error of one that failed, a whole result of one that did not.
+#: The result of a run that a field needs: an error needs a failed run, a whole result a successful one.
 _NEEDED: Final[dict[Path, bool]] = {("error",): False, (): True}
 
 

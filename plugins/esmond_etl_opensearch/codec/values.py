@@ -1,4 +1,4 @@
-"""Single values: as esmond has them, and as the fields of a document do."""
+"""Single values: in esmond, and in the fields of a document."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ _DURATION: Final = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:
 
 
 def histogram_field(value: Mapping[str, int], scale: float) -> dict[str, list[Any]]:
-    """A histogram as a document has it: `values` (buckets by `scale`), ascending, and their `counts`.
-
-    Raises ValueError if a bucket is not called by a finite number.
+    """A histogram in a document: `values` (buckets by `scale`), ascending, and their `counts`. Raises ValueError if a bucket is not
+    a finite number.
     """
     buckets = sorted((float(bucket) / scale, count) for bucket, count in value.items())
     if not all(math.isfinite(bucket) for bucket, _ in buckets):
@@ -29,12 +28,12 @@ def histogram_field(value: Mapping[str, int], scale: float) -> dict[str, list[An
 
 
 def histogram(field: Mapping[str, Any], scale: float) -> dict[str, int]:
-    """The histogram that a document has, as elmond shows it."""
+    """The histogram of a document, as elmond shows it."""
     return {str(float(bucket) * scale): int(count) for bucket, count in zip(field["values"], field["counts"], strict=True)}
 
 
 def statistics(field: Mapping[str, Any], names: Mapping[str, str], scale: float) -> dict[str, Any] | None:
-    """The statistics that a document has of a histogram, with esmond's names; None if it has none. What is not there is null."""
+    """The statistics of a histogram in a document, with esmond's names; None if there are none. A missing statistic is null."""
     if not any(isinstance(field.get(name), int | float) for name in names):
         return None
     return {name: _scaled(field.get(short), scale**2 if short == "variance" else scale) for short, name in names.items()}
@@ -47,7 +46,7 @@ def _scaled(value: Any, scale: float) -> Any:
 
 
 def trace_field(paths: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
-    """Paths (lists of hops) as a document has them: all of them as `json`, and a digest of the first as `hop`."""
+    """Paths (lists of hops) in a document: all of them as `json`, and a digest of the first as `hop`."""
     found = [[_hop_field(hop) for hop in path] for path in paths]
     first = found[0] if found else []
     systems = [hop.get("as") or {} for hop in first]
@@ -78,7 +77,7 @@ def _iso_duration(milliseconds: Any) -> str:
 
 
 def trace(path: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The hops of one path of a document, as elmond shows them: an MTU holds from the hop that tells it to the last."""
+    """The hops of one path of a document, as elmond shows them: an MTU applies from its hop to the last one."""
     mtu, hops = None, []
     for number, field in enumerate(path, 1):
         mtu = field.get("mtu") or mtu
@@ -103,7 +102,7 @@ def _seconds(text: str) -> float:
 
 
 def intervals_field(given: Mapping[str, Json]) -> list[dict[str, Any]]:
-    """The subintervals of a throughput test as a document has them: event type -> its value; raises what a wrong shape raises."""
+    """The subintervals of a throughput test in a document: event type -> its value; raises any error of a wrong structure."""
     summaries = [(kind, given[f"{kind}-subintervals"]) for kind in _KEYS if f"{kind}-subintervals" in given]
     streams = [(kind, given[f"streams-{kind}-subintervals"]) for kind in _KEYS if f"streams-{kind}-subintervals" in given]
     found: list[dict[str, Any]] = []
@@ -131,11 +130,11 @@ def _put(field: dict[str, Any], kind: str, value: Mapping[str, Any]) -> None:
     start, duration = value["start"], value["duration"]
     field |= {"start": start, "end": start + duration, "duration": duration, _KEYS[kind]: value["val"]}
     if kind == "throughput":
-        field["throughput"] = value["val"]  # what elmond looks for
+        field["throughput"] = value["val"]  # elmond looks for this
 
 
 def subintervals(field: Sequence[Mapping[str, Any]], event_type: str) -> Json | None:
-    """What a document's intervals say of an event type; None if they say nothing of it."""
+    """The value of an event type in a document's intervals; None if there is none."""
     kind = event_type.removeprefix("streams-").removesuffix("-subintervals")
     if not event_type.startswith("streams-"):
         return _one_list([interval.get("summary") or {} for interval in field], kind)
@@ -159,7 +158,7 @@ def _one_list(fields: Sequence[Mapping[str, Any]], kind: str) -> list[dict[str, 
 
 
 def streams_field(given: Mapping[str, Json]) -> list[dict[str, Any]]:
-    """What a throughput test says of each stream, as a document has it: event type -> its value."""
+    """The streams of a throughput test in a document: event type -> its value."""
     found: list[dict[str, Any]] = []
     for kind, key in _KEYS.items():
         for number, value in enumerate(given.get(f"streams-{kind}", ())):
@@ -172,7 +171,7 @@ def streams_field(given: Mapping[str, Json]) -> list[dict[str, Any]]:
 
 
 def streams(field: Sequence[Mapping[str, Any]], event_type: str) -> Json | None:
-    """What a document's streams say of an event type; None if they say nothing of it."""
+    """The value of an event type in a document's streams; None if there is none."""
     key = _KEYS[event_type.removeprefix("streams-")]
     found = [each.get(key) for each in field]
     return found if found and None not in found else None
