@@ -110,7 +110,7 @@ class SQLSink(OwnedSink):
         return Features(several_hosts=self.url.startswith("postgresql:"))
 
     def reach(self, context: Context) -> str:
-        """Connect, and return the database's name and version. Tables are created in a transaction that is rolled back; no file is created."""
+        """Connect, and return the database's name and version; tables are made in a transaction that is rolled back, no file is made."""
         file = self._file()
         try:
             with file.open("r+b") if file and file.exists() else TemporaryFile(dir=file.parent if file else None):
