@@ -108,7 +108,7 @@ def test_a_secret_in_the_file_is_a_warning_that_does_not_show_it(check: Any) -> 
     code, lines = check(with_source('api_key = "s3cr3t"'))
     assert code == 0
     assert lines == [
-        "1.toml:7:1: warning: source.api_key: a secret stands in the file; write api_key with ${NAME} in it, and set that variable "
+        "1.toml:7:1: warning: source.api_key: there is a secret in the file; write api_key with ${NAME} in it, and set that variable "
         "in the environment",
         "0 errors, 1 warning",
     ]
@@ -117,7 +117,7 @@ def test_a_secret_in_the_file_is_a_warning_that_does_not_show_it(check: Any) -> 
 def test_a_password_in_a_url_is_a_secret_too(check: Any) -> None:
     code, lines = check(RIGHT.replace("https://archive", "https://me:s3cr3t@archive"))
     assert (code, len(lines)) == (0, 2)
-    assert lines[0].startswith("1.toml:6:1: warning: source.url: a secret stands in the file")
+    assert lines[0].startswith("1.toml:6:1: warning: source.url: there is a secret in the file")
     assert "s3cr3t" not in "".join(lines)
 
 

@@ -92,7 +92,7 @@ def test_a_metadata_that_lacks_something_is_refused_before_it_is_sent(archive: A
 
 @pytest.mark.parametrize("key", ["metadata-key", "uri", "url", "time-updated"])
 def test_what_archives_make_up_cannot_be_posted(archive: Any, key: str) -> None:
-    with pytest.raises(MetadataPostException, match=f"^{key} is made up by the archive"):
+    with pytest.raises(MetadataPostException, match=f"^{key} is set by the archive"):
         MetadataPost(archive.url, **AUTH, **ARGS).add_freeform_key_value(key, "x")
 
 

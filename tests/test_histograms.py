@@ -142,5 +142,5 @@ def test_buckets_of_one_way_delay_have_the_width_that_the_tool_was_given(
 @pytest.mark.parametrize("width", ["wide", "0", -1, "inf"])
 def test_a_width_that_is_none_is_named(width: Any) -> None:
     series = Series(Metadata("k", tool_name="pscheduler/owping", parameters={"sample-bucket-width": width}), "histogram-owdelay")
-    with pytest.raises(ValueError, match=f"^k/histogram-owdelay/base: sample-bucket-width is no width: {width!r}$"):
+    with pytest.raises(ValueError, match=f"^k/histogram-owdelay/base: sample-bucket-width is not a valid width: {width!r}$"):
         bucket_width(series)

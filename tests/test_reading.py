@@ -170,7 +170,7 @@ def test_retry_after_is_honoured_in_both_forms(serve: Any, answer: Any, form: st
 
 
 WRONG = {
-    "HTML": (b"<html><title>It works!</title></html>", "answered HTML where JSON is due"),
+    "HTML": (b"<html><title>It works!</title></html>", "answered HTML instead of JSON"),
     "broken JSON": (b'[{"ts": 1, "val": 2.0}, {"ts"', "truncated"),
     "out of order": (b'[{"ts": 5, "val": 1.0}, {"ts": 3, "val": 1.0}]', "out of order: ts 3 comes after ts 5"),
     "outside": (b'[{"ts": 5, "val": 1.0}, {"ts": 3600, "val": 1.0}]', "ts 3600 was not asked for"),

@@ -28,9 +28,10 @@ _ATTENTION = 0.1
 def keep_going(
     paths: Sequence[str], every: int, port: int | None, stop: threading.Event, run: Callable[[Definition], Result]
 ) -> int:
-    """Run the pipelines in the files `paths` every `seconds` until `stop` is set; returns the exit code. A run that takes longer
-    delays the next one. The files are read again for each run. Raises ConfigError if one of them is wrong from
-    the start, or if the port for Prometheus is taken.
+    """Run the pipelines in the files `paths` every `seconds` until `stop` is set; returns the exit code.
+
+    A run that takes longer delays the next one. The files are read again for each run. Raises ConfigError if one of them is wrong
+    from the start, or if the port for Prometheus is taken.
     """
     loaded = [config.load(path) for path in paths]
     with _metrics(port, loaded) as metrics:

@@ -76,7 +76,10 @@ A series that cannot be read does not stop the others: it is reported, and the e
 @click.option("-D", "--directory", type=click.Path(file_okay=False, path_type=Path), help="Write a file for each series here.")
 @selecting.options(selecting.CONNECTING)
 def command(url: str, **given: Any) -> int:
-    """Print the datapoints of the archive at URL. Without options, that is everything of the last 24 hours: use options to select."""
+    """Print the datapoints of the archive at URL.
+
+    Without options, that is everything of the last 24 hours: use options to select.
+    """
     from esmond_etl.client.reading import Reader  # imports pyarrow and requests
 
     interval = _interval(given)

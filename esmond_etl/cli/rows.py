@@ -126,8 +126,9 @@ def columns(series: Iterable[Series]) -> tuple[str, ...]:
 
 
 def rows(batch: Batch, name: Callable[[str | None], str | None]) -> Iterator[Row]:
-    """One row for each part of each datapoint, and one for a datapoint without parts; `name` converts hosts. Raises ContentError,
-    with the place, if a value does not fit its event type.
+    """One row for each part of each datapoint, and one for a datapoint without parts; `name` converts hosts.
+
+    Raises ContentError, with the place, if a value does not fit its event type.
     """
     series = batch.series
     metadata, kind = series.metadata, shape(series)

@@ -89,8 +89,10 @@ def command(
     is_profiled: bool,
     **options: Any,
 ) -> int:
-    """Deliver what each PIPELINE wants and has not delivered yet. A ledger beside the pipeline file records what is done: run it
-    again after a crash, or every few minutes, and it goes on where it stopped. You can interrupt it at any time.
+    """Deliver what each PIPELINE wants and has not delivered yet.
+
+    A ledger beside the pipeline file records what is done: run it again after a crash, or every few minutes, and it goes on where
+    it stopped. You can interrupt it at any time.
 
     \b
     Examples:
@@ -102,17 +104,17 @@ def command(
         raise click.UsageError("--metrics-port needs --every: a single run is over before Prometheus asks")
     if is_profiled and every:
         raise click.UsageError("--profile is for a single run: leave out --every")
-    from esmond_etl.engine import allocator as memory
+    from esmond_etl.engine import allocator
 
-    memory.stay_small()
+    allocator.stay_small()
     if options["executor"] == "processes":
-        from esmond_etl.engine import processes as shard
+        from esmond_etl.engine import processes
 
-        shard.prepare()
+        processes.prepare()
     if every:
         return _again_and_again(pipelines, every, metrics_port, **options)
     with show.stopping() as stop:
-        with memory.loading():
+        with allocator.loading():
             from esmond_etl.pipeline import file as config
 
             loaded = [config.load(path) for path in pipelines]
@@ -121,9 +123,9 @@ def command(
 
 
 def _again_and_again(pipelines: tuple[str, ...], every: int, metrics_port: int | None, **options: Any) -> int:
-    from esmond_etl.engine import allocator as memory
+    from esmond_etl.engine import allocator
 
-    with memory.loading():
+    with allocator.loading():
         from esmond_etl.cli.every import keep_going
 
     if options["reload"]:

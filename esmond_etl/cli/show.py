@@ -32,8 +32,10 @@ EVERY = 10
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None, file: Any = None) -> None:
-    """Print a table; columns of numbers are aligned to the right. In a terminal, numbers and times are never shortened, other cells
-    continue in the next line, a constant column is shown above the table, and an empty column is left out.
+    """Print a table; columns of numbers are aligned to the right.
+
+    In a terminal, numbers and times are never shortened, other cells continue in the next line, a constant column is shown above
+    the table, and an empty column is left out.
     """
     from rich.console import Console
     from rich.table import Table

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def command(files: tuple[str, ...], as_json: bool) -> int:
     """Send the datapoints of each `[[test]]` in FILE through its transforms, and compare what comes out with what is expected.
 
-    Nothing is connected to. A difference is shown as a diff: what was expected with a minus, what came out with a plus.
+    It makes no connection. A difference is shown as a diff: expected lines with a minus, actual lines with a plus.
 
     \b
     Example, in a pipeline that scales throughput to Gbit/s:

@@ -120,7 +120,7 @@ def _receipt_checked(definition: Definition, receipt: Path, as_json: bool) -> in
 
 
 def _verified(loaded: Definition, from_: Any, to: Any, options: dict[str, Any]) -> _Verification:
-    """What came of comparing one pipeline."""
+    """Compare one pipeline, and return the result."""
     if options["summaries"] and (options["quick"] or options["repair"] or options["receipt"]):
         raise click.UsageError("--summaries goes with --sample, --part and --output: base data are what is repaired and proven")
     if options["summaries"] and not any(sink.features.summarizes for sink in loaded.sinks):

@@ -91,9 +91,8 @@ class _Span(_Moment):
 
 
 class ApiFilters:
-    """The criteria of a query; what is not set does not count.
-
-    The criteria that are named here, and any other attribute that is set, are parameters of the archive's query string, with `-`
+    """The criteria of a query; a criterion that is not set does not count. The criteria below, and any other attribute that you
+    set, are parameters of the archive's query string, with `-`
     for `_`: `filters.ip_tos = 32` asks for `ip-tos=32`. Hosts are best given as addresses: an archive looks names up by itself.
 
     The time criteria select data, both ends included. They take Unix seconds (`time.time() - 3600` will do), a datetime (a naive

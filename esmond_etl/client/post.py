@@ -143,9 +143,10 @@ class MetadataPost(_Post):
         self._event_types.setdefault(et, [])
 
     def add_summary_type(self, et: str, st: str, windows: Iterable[int | str] = ()) -> None:
-        """Ask the archive for summaries of the type `st` over windows of these lengths (s), in place of other summaries of that
-        type. An event type that is missing is added. Raises MetadataPostException if a window is not a whole number; an empty list
-        of windows gives a MetadataPostWarning and changes nothing.
+        """Ask the archive for summaries of the type `st` over windows of these lengths (s), in place of other summaries of that type.
+
+        An event type that is missing is added. Raises MetadataPostException if a window is not a whole number; an empty list of
+        windows gives a MetadataPostWarning and changes nothing.
         """
         try:
             seconds = [int(window) for window in windows]

@@ -230,8 +230,9 @@ class _Measured(_Node):
         return data_type(self._series)
 
     def get_data(self) -> DataPayload:
-        """All data in the window that the filters give now, read while they are iterated. Raises ArchiveError if they cannot be
-        read; ConfigError if the filters are not valid.
+        """All data in the window that the filters give now, read while they are iterated.
+
+        Raises ArchiveError if they cannot be read; ConfigError if the filters are not valid.
         """
         series, interval = self._series, window(self._series, self.filters.interval())
         reader = self._reader
@@ -340,8 +341,9 @@ class ApiConnect:
         self._api_key = api_key
 
     def get_metadata(self) -> Iterator[Metadata]:
-        """All metadata that match the filters, each once, while the pages of the archive's list are read. Metadata are left out
-        only if nothing was written to them since the time that the filters ask for. Raises ArchiveError if
+        """All metadata that match the filters, each once, while the pages of the archive's list are read.
+
+        Metadata are left out only if nothing was written to them since the time that the filters ask for. Raises ArchiveError if
         the list could not be read to its end.
         """
         asked, event_type = self.filters.listing(), self.filters.event_type

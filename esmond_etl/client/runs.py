@@ -44,8 +44,9 @@ class _Test:
     is_silent: bool = False  #: the archive does not tell
 
     def put(self, windows: list[Window], most: int) -> None:
-        """Add windows if they are adjacent to the present ones, otherwise replace these. Neighbours are merged while they have at
-        most `most` results together.
+        """Add windows if they are adjacent to the present ones, otherwise replace these.
+
+        Neighbours are merged while they have at most `most` results together.
         """
         if self.windows and windows[-1].interval.end == self.windows[0].interval.start:
             windows = windows + self.windows

@@ -36,8 +36,9 @@ encode = msgspec.json.Encoder().encode
 
 
 def decode_page(body: bytes, series: Series) -> Batch:
-    """The datapoints of one page `[{"ts": ..., "val": ...}, ...]`, in their order, with the invalid ones as faults. Raises
-    ValueError, with the error and its place in the page, if it is not such a page.
+    """The datapoints of one page `[{"ts": ..., "val": ...}, ...]`, in their order, with the invalid ones as faults.
+
+    Raises ValueError, with the error and its place in the page, if it is not such a page.
     """
     try:
         if series.holds_numbers:

@@ -37,7 +37,7 @@ def examine(
 ) -> list[Finding]:
     """All findings in the data of `source`, which is open, in `interval`: by kind, series and time.
 
-    If `interval` reaches up to now, what lies after now is looked for too. `seen` is told how many metadata are done, of how many.
+    If `interval` reaches up to now, datapoints in the future are reported, too. `seen` is told how many metadata are done, of how many.
     Memory grows with the number of series and with the longest of them, not with all datapoints. Raises SourceError if the source
     cannot be listed; a series that cannot be read is a finding.
     """

@@ -84,7 +84,7 @@ class _Moved:
     faults: list[Reject] = field(default_factory=list)
     digests: list[Window] = field(default_factory=list)
     error: str = ""  #: why it could not be read to its end
-    refused: dict[str, str] = field(default_factory=dict)  #: why a sink would not take it, by the sink's label
+    refused: dict[str, str] = field(default_factory=dict)  #: why a sink refused it, by the sink's label
     touched: bool = False  #: at least one batch was written
     left: bool = False  #: it was not begun
 
@@ -131,8 +131,8 @@ class Delivery:
     ) -> None:
         """Open the sinks; `waiting` is told what a sink waits for.
 
-        Raises EsmondEtlError, saying why, if a sink cannot be opened. A target that does not answer is no such error as long as
-        another one does, unless the caller `needs_all`.
+        Raises EsmondEtlError, saying why, if a sink cannot be opened. If only some targets do not answer, that is an error only if
+        the caller `needs_all`.
         """
         self.stream, self.definition, self.stop = stream, stream.definition, stream.stop
         self._sinks = dict(zip(self.definition.labels, self.definition.sinks, strict=True))

@@ -16,6 +16,7 @@ from esmond_etl.model.errors import ConfigError, LockedError
 @contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Hold the lock that allows one run of a pipeline at a time; raises LockedError, with the name of the holder, if it is taken.
+
     The system releases the lock when the process ends, however it ends.
     """
     try:

@@ -154,8 +154,9 @@ class Ledger:
                 db.execute("insert or replace into about values (?, ?)", (name, value))
 
     def last_read(self) -> int | None:
-        """When the last complete run began (Unix time); None if there was none. For a shard that has not run yet it is that of the
-        other shards: series come to it from them.
+        """When the last complete run began (Unix time); None if there was none.
+
+        For a shard that has not run yet it is that of the other shards: series come to it from them.
         """
         own = self.about("read")
         known = [own] if own else [read for other in self._others if (read := other.about("read"))]
@@ -243,8 +244,10 @@ class Ledger:
             tables.insert_failures(db, failures, interval, _now())
 
     def redefine(self, delivery: str, keep: bool) -> None:
-        """Note the digest `delivery` of what the pipeline delivers. If it has changed, everything done so far belongs to a former
-        definition: with `keep` it counts as done, otherwise it is to be delivered again.
+        """Note the digest `delivery` of what the pipeline delivers.
+
+        If it has changed, everything done so far belongs to a former definition: with `keep` it counts as done, otherwise it is to
+        be delivered again.
         """
         with self._transaction() as db:
             known = db.execute("select value from about where name = 'delivery'").fetchone()

@@ -121,8 +121,9 @@ class Places:
         self._places = [Place.of(definition, label, sink, context) for label, sink in sinks if isinstance(sink, OwnedSink)]
 
     def claim(self, take_over: bool, former: str | None) -> None:
-        """Raise ConfigError if a place belongs to another pipeline, unless it is to be taken over. `former` is the file that this
-        pipeline was in before, from its ledger.
+        """Raise ConfigError if a place belongs to another pipeline, unless it is to be taken over.
+
+        `former` is the file that this pipeline was in before, from its ledger.
         """
         for place in self._places:
             if take_over or former:

@@ -82,8 +82,8 @@ class Pipeline:
     ) -> Result:
         """Deliver what has not been delivered yet, and return how it went.
 
-        `from_` and `to` replace the pipeline's own; `reload` delivers again what is done already. With `processes`, so many worker
-        processes share the tasks. `redeliver` says what to do with what was delivered before the transforms, the window or the sinks
+        `from_` and `to` replace the pipeline's own; `reload` delivers again what is done already. With `processes`, this many
+        worker processes share the tasks. `redeliver` says what to do with what was delivered before the transforms, the window or the sinks
         changed: deliver "all" of it again, or "new-only" and keep it as it is. With `take_over`, places that belong to other pipelines are
         from now on this one's.
 

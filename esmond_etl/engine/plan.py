@@ -73,9 +73,10 @@ class Pace:
 def todo(
     definition: Definition, ledger: Ledger, series: Iterable[Series], interval: Interval, now: int, again: bool = False
 ) -> Iterator[Todo]:
-    """What is left to do of `series` in `interval`, in groups that fit a task. Time that was read less than `lookback` after it had
-    passed counts as not done, because datapoints arrive late. With `again`, nothing counts as done. Windows after the last
-    datapoint of a series are left out if the source can tell where it is.
+    """What is left to do of `series` in `interval`, in groups that fit a task.
+
+    Time that was read less than `lookback` after it had passed counts as not done, because datapoints arrive late. With `again`,
+    nothing counts as done. Windows after the last datapoint of a series are left out if the source can tell where it is.
     """
     progress = _Progress(definition, ledger, late(definition, ledger, interval, now), again)
     groups: dict[tuple[IntervalSet, tuple[str, ...]], list[Series]] = {}

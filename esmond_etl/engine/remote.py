@@ -1,5 +1,7 @@
-"""Tasks delivered by the workers of a cluster. A worker gets the text of the pipeline file and of its included files, and takes
-secrets from its own environment: none is sent. The ledger stays with the process that hands out the tasks.
+"""Tasks delivered by the workers of a cluster.
+
+A worker gets the text of the pipeline file and of its included files, and takes secrets from its own environment: none is sent. The
+ledger stays with the process that hands out the tasks.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class Observer(Protocol):
         """`amount` series-seconds are left to do in all."""
 
     def moved(self, amount: int, outcome: Outcome, result: Result) -> None:
-        """A task of so many series-seconds has ended."""
+        """A task of `amount` series-seconds has ended."""
 
     def waiting(self, text: str) -> None:
         """The run waits for the reason in `text`, or goes on if that is empty; called from several threads."""

@@ -50,8 +50,8 @@ def run(
 ) -> Result:
     """Deliver what has not been delivered, and return the result.
 
-    `from_` and `to` replace the pipeline's own; with `again`, what is done already is delivered again. With `processes`, as many
-    processes share the tasks; with `connect`, the workers of a cluster. `redeliver` says what to do with what a former definition
+    `from_` and `to` replace the pipeline's own; with `again`, what is done already is delivered again. With `processes`, this many
+    worker processes share the tasks; with `connect`, the workers of a cluster. `redeliver` says what to do with what a former definition
     delivered. With `take_over`, places that belong to other pipelines are from now on this one's.
 
     Raises LockedError if another run of the pipeline is under way, and EsmondEtlError if a stage cannot be opened or the source
@@ -94,8 +94,9 @@ def _is_whole(definition: Definition, ledger: Ledger, result: Result, now: int) 
 
 
 def _own(definition: Definition, ledger: Ledger) -> str | None:
-    """Note which pipeline file the ledger belongs to, and return the file noted before; None if there was none. Raises ConfigError
-    if that is another file that still exists: the two would undo each other's work.
+    """Note which pipeline file the ledger belongs to, and return the file noted before; None if there was none.
+
+    Raises ConfigError if that is another file that still exists: the two would undo each other's work.
     """
     other, own = ledger.about("file"), str(Path(definition.file).resolve())
     if other not in (None, own) and Path(other or "").exists():

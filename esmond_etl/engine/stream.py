@@ -75,7 +75,7 @@ class Stream:
         return self.chain.apply(series, batches if tally is None else _tallied(batches, tally), interval)
 
     def first(self, series: Series, interval: Interval) -> int | None:
-        """A moment (Unix time) that no datapoint of `series` in `interval` lies before; None if the source cannot tell."""
+        """A time (Unix time) before or at the first datapoint of `series` in `interval`; None if the source cannot tell."""
         try:
             return self.source.first(series, interval)
         except Exception:  # a source may raise anything; reading the series will raise it again, and report it

@@ -55,7 +55,7 @@ def bucket_width(series: Series) -> float:
     width = series.metadata.parameters.get("sample-bucket-width")
     number = MILLISECOND if width is None else _number(width)
     if not 0 < number < math.inf:
-        raise ValueError(f"{series}: sample-bucket-width is no width: {width!r}")
+        raise ValueError(f"{series}: sample-bucket-width is not a valid width: {width!r}")
     return number / MILLISECOND
 
 

@@ -288,7 +288,7 @@ def _tried(transform: Transform, batch: Batch) -> Batch | None:
 
 
 def _is_tried(transform: Transform) -> bool:
-    """Whether a transform says of itself that its `apply` has no effect, and needs nothing that `open` gets ready."""
+    """Whether a transform declares that its `apply` has no side effects, and does not need `open`."""
     return transform.tried_offline
 
 

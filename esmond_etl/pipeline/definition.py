@@ -41,7 +41,7 @@ class Shard(NamedTuple):
 
 
 def part_of(text: str, parts: int) -> int:
-    """Which of so many parts, from 0, a text belongs to: the same on every host."""
+    """The part, from 0, of `parts` that a text belongs to; the same on every host."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") % parts
 
 

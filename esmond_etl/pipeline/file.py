@@ -62,8 +62,9 @@ def inspect(path: str | Path, registry: Registry | None = None) -> tuple[Definit
 
 
 def define(data: Mapping[str, Any]) -> Definition:
-    """The pipeline of `data`, which has the structure of a pipeline file; a stage may be an object instead of a table. Raises
-    ConfigError with every mistake, a line each.
+    """The pipeline of `data`, which has the structure of a pipeline file; a stage may be an object instead of a table.
+
+    Raises ConfigError with every mistake, a line each.
     """
     reader = _Reader(Texts(f"<{data.get('name')}>"), None)
     definition = reader._pipeline(dict(data))
@@ -210,7 +211,7 @@ class _Reader:
         return self._located(known[name], rest, path)
 
     def _located(self, stage: type[Stage], options: dict[str, Any], path: toml_positions.Path) -> Any:
-        """The stage; the folder of the file in which an option stands, not the current one, is where its relative path starts."""
+        """The stage; a relative path starts in the folder of the file that contains the option, not in the current folder."""
         located: dict[str, Any] = {}
         folders = {name: self.texts.folder((*path, name)) for name in options}
         for folder in dict.fromkeys(folders.values()) or [self.texts.folder(path)]:
@@ -257,7 +258,7 @@ class _Reader:
             return
         if isinstance(value, str) and value and (is_secret or _PASSWORD.match(value)):
             hint = f"write {name} with ${{NAME}} in it, and set that variable in the environment"
-            self.mistake(path, "a secret stands in the file", hint, warning=True)
+            self.mistake(path, "there is a secret in the file", hint, warning=True)
         kinds = json_types(value)
         if duration and "number" in kinds:
             self.mistake(path, "a duration needs a unit", 'write it as "90s", "15m", "6h" or "1d"')

@@ -85,7 +85,7 @@ class Texts:
                 self._overlay(base[key], value, file, place)
 
     def origin(self, path: toml.Path) -> str:
-        """The file in which the key at `path` stands."""
+        """The file that contains the key at `path`."""
         while path and path not in self._origins:
             path = path[:-1]
         return self._origins.get(path, self.file)

@@ -159,7 +159,7 @@ def _problems(text: str) -> list[Problem]:
 
 
 def plugin(name: str) -> dict[str, str]:
-    """The files of a plugin called `name`: path -> text; raises ConfigError if that is no name for a new one."""
+    """The files of a plugin called `name`: path -> text; raises ConfigError if that is not a valid name for a new one."""
     short = name.removeprefix("esmond-etl-")
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", short):
         raise ConfigError(

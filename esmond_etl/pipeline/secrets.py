@@ -13,7 +13,7 @@ _FILE = "file:"
 def secret(name: str, folder: Path) -> str:
     """The value of `${name}`.
 
-    A name is that of a variable of the environment, or of a file among the credentials that systemd has passed on
+    A name is that of an environment variable, or of a file among the credentials from systemd
     (`LoadCredential=`); "file:PATH" is a file, which may end with a line feed, and whose path starts in `folder`. Raises ConfigError,
     "what; what to do", if there is none.
     """

@@ -15,7 +15,7 @@ class Engine:
     executor: Executor  #: runs functions, which are pickled, on the workers; a worker that dies has its function run elsewhere
     workers: int  #: how many functions run at once
     stop: Callable[[], None]  #: tell the workers to stop
-    stopped: Callable[[], bool]  #: whether they have been told; pickled, and called on the workers, again and again
+    stopped: Callable[[], bool]  #: whether they must stop; pickled, and called repeatedly on the workers
 
 
 #: Connects to the engine whose scheduler has this address; None: to its usual one. Raises EsmondEtlError if that cannot be done.

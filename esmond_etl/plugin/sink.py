@@ -63,8 +63,9 @@ class Load(ABC):
         """Add `batch`; called from several threads, for one series from one thread at a time, oldest first."""
 
     def end(self, series: Series) -> None:  # noqa: B027
-        """Note that `series` is complete; called once for each series of the task that was read to its end. `commit` delivers only
-        these: the target keeps its datapoints of all other series.
+        """Note that `series` is complete; called once for each series of the task that was read to its end.
+
+        `commit` delivers only these: the target keeps its datapoints of all other series.
         """
 
     @abstractmethod
@@ -95,8 +96,10 @@ class Features:
 
 
 class Sink(Stage):
-    """A target that datapoints are delivered to. Delivery is idempotent: what the target already has of the same series and
-    interval is replaced or found unchanged. That makes a crash at any moment harmless.
+    """A target that datapoints are delivered to.
+
+    Delivery is idempotent: what the target already has of the same series and interval is replaced or found unchanged. That makes a
+    crash at any moment harmless.
     """
 
     @property
@@ -106,7 +109,8 @@ class Sink(Stage):
 
     def reach(self, context: Context) -> str | None:
         """Find out whether a run could deliver, and write nothing; raises EsmondEtlError with a sentence that says what to do.
-        Returns a message for the user about the target, or "". `check --connect` calls it on a sink that is not open. Override it
+
+        Returns a message for the user about the target, or None. `check --connect` calls it on a sink that is not open. Override it
         if `open` does not connect, or creates something in the target.
         """
         self.open(context)
@@ -122,8 +126,9 @@ class Sink(Stage):
         raise SinkError(f"a {type(self).__name__} cannot be read back")
 
     def ready(self) -> None:
-        """Find out whether the target answers, before anything is read for the first task; raises SinkError if it does not. A sink
-        whose `open` connects need not override this.
+        """Find out whether the target answers, before anything is read for the first task; raises SinkError if it does not.
+
+        A sink whose `open` connects need not override this.
         """
 
     def shows(self, batch: Batch) -> Batch:
@@ -140,8 +145,10 @@ class Sink(Stage):
         return None
 
     def compact(self) -> str:
-        """Merge the small files that deliveries left, and return a sentence that says how many were merged; called on a sink that
-        is not open. Rows do not change, and runs and readers may go on meanwhile. Raises SinkError if this fails.
+        """Merge the small files that deliveries left, and return a sentence that says how many were merged; called on a sink that is
+        not open.
+
+        Rows do not change, and runs and readers may go on meanwhile. Raises SinkError if this fails.
         """
         raise SinkError(f"a {type(self).__name__} keeps no files")
 

@@ -64,22 +64,19 @@ class Source(Stage):
         return 1
 
     def first(self, series: Series, interval: Interval) -> int:
-        """A moment (Unix time) that no datapoint of `series` in `interval` lies before; `interval.end` if there is none at all.
-
-        A source that can find it with little effort saves a backfill the reading of years before the first measurement.
+        """A time (Unix time) before or at the first datapoint of `series` in `interval`; `interval.end` if there is none. If a
+        source can find it with little effort, a backfill need not read years before the first measurement.
         """
         return interval.start
 
     def last(self, series: Series) -> float:
-        """A moment (Unix time) that no datapoint of `series` lies after, as its list tells; infinity if that cannot be told.
-
-        It spares a run the reading of what cannot be there. What lies after it is not noted as done.
+        """A time (Unix time) at or after the last datapoint of `series`, from the list; infinity if unknown. A run does not read
+        the time after it, and does not note it as done.
         """
         return math.inf
 
     def written(self, series: Series) -> float:
-        """When datapoints of `series` were last added (Unix time), as its list tells; minus infinity if that cannot be told.
-
-        If a series that had long been silent is written to, it may be late data of any time: all of it is read again.
+        """The time of the last write to `series` (Unix time), from the list; minus infinity if unknown. If a series that was silent
+        for long is written to, this may be late data of any time: all of it is read again.
         """
         return -math.inf

@@ -39,8 +39,9 @@ class Transform(Stage):
 
     @abstractmethod
     def apply(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The transformed batches of one series over one interval of whole windows. The batches come complete and oldest first, so
-        state may live in local variables.
+        """The transformed batches of one series over one interval of whole windows.
+
+        The batches come complete and oldest first, so state may live in local variables.
         """
 
 

@@ -43,8 +43,10 @@ def serve_command(file: Path, port: int, host: str, token: str | None, script_al
 @_FILE
 @click.argument("data", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def load_command(file: Path, data: Path) -> None:
-    """Load the measurements in DATA into the archive in FILE, which is created if it is missing. DATA is a JSON list of
-    {"metadata": what is posted to an archive, "datapoints": {event type: [[ts, val], ...]}}. Existing datapoints do not change.
+    """Load the measurements in DATA into the archive in FILE, which is created if it is missing.
+
+    DATA is a JSON list of {"metadata": what is posted to an archive, "datapoints": {event type: [[ts, val], ...]}}. Existing
+    datapoints do not change.
     """
     from esmond_etl_archive.loading import load, records
     from esmond_etl_archive.store import Archive

@@ -65,8 +65,9 @@ class Fold:
         return {base: {ts for (ts,) in self._db.execute(_TIMES, (base, self._times))} for base in bases}
 
     def add(self, point: Point) -> None:
-        """Add one datapoint; it is dropped if the metadata do not declare its event type. Raises Refused for an invalid value, and
-        then adds nothing.
+        """Add one datapoint; it is dropped if the metadata do not declare its event type.
+
+        Raises Refused for an invalid value, and then adds nothing.
         """
         name = point.event_type
         if not isinstance(name, str) or name not in EVENT_TYPES:

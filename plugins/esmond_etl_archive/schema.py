@@ -55,7 +55,10 @@ def connect(path: str | Path) -> sqlite3.Connection:
 
 
 def prepare(db: sqlite3.Connection) -> None:
-    """Create the tables, if the file is new. Raises sqlite3.DatabaseError if it is another kind of file."""
+    """Create the tables, if the file is new.
+
+    Raises sqlite3.DatabaseError if it is another kind of file.
+    """
     db.execute("BEGIN IMMEDIATE")
     try:
         if db.execute("PRAGMA user_version").fetchone()[0] != VERSION:

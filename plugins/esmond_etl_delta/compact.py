@@ -18,8 +18,9 @@ class Compacted(NamedTuple):
 
 
 def compact(tables: Tables) -> Iterator[Compacted]:
-    """Compact each table, and return the results; raises DeltaError. Versions of the last week stay readable, for present readers
-    and for `as_of`.
+    """Compact each table, and return the results; raises DeltaError.
+
+    Versions of the last week stay readable, for present readers and for `as_of`.
     """
     from deltalake import WriterProperties
 

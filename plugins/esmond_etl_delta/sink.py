@@ -155,7 +155,9 @@ class DeltaSink(OwnedSink):
         return None if table is None else columns.kind_of(pa.schema(table.schema()))
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
-        """The tables' datapoints of `series` in `interval`, oldest first. Values are numbers or JSON text; the text of a histogram
-        that is kept as a map equals what came as JSON, not byte for byte. Raises SinkError if it cannot be read.
+        """The tables' datapoints of `series` in `interval`, oldest first.
+
+        Values are numbers or JSON text; the text of a histogram that is kept as a map equals what came as JSON, not byte for byte.
+        Raises SinkError if it cannot be read.
         """
         return self._reader.datapoints(series, interval, SinkError)

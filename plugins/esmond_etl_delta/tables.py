@@ -109,9 +109,10 @@ class Tables:
         rows: Callable[[DeltaTable], pa.RecordBatchReader | None],
         about: Mapping[str, str],
     ) -> None:
-        """Replace the rows that `predicate` selects by `rows`, in one commit; `about` goes into the commit's metadata. `rows` is
-        called with the table as the commit finds it, and called again if another process changed the same rows meanwhile; it
-        returns None to change nothing. One thread changes tables at a time. Raises DeltaError.
+        """Replace the rows that `predicate` selects by `rows`, in one commit; `about` goes into the commit's metadata.
+
+        `rows` is called with the table as the commit finds it, and called again if another process changed the same rows meanwhile;
+        it returns None to change nothing. One thread changes tables at a time. Raises DeltaError.
         """
         from deltalake import CommitProperties, WriterProperties, write_deltalake
         from deltalake.exceptions import CommitFailedError

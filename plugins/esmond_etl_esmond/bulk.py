@@ -85,8 +85,9 @@ class Bulk:
 
 
 def bulks(columns: Sequence[Column], most: int | Callable[[], int] = MOST) -> Iterator[Bulk]:
-    """All datapoints of `columns` in requests of up to `most` timestamps: by time, and at one time in the order of the columns. If
-    `most` is 0, each value is a request of its own. `most` may be a function; it is called before each request.
+    """All datapoints of `columns` in requests of up to `most` timestamps: by time, and at one time in the order of the columns.
+
+    If `most` is 0, each value is a request of its own. `most` may be a function; it is called before each request.
     """
     limit = most if callable(most) else lambda: most
     names = [column.event_type for column in columns]

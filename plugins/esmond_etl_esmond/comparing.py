@@ -42,6 +42,7 @@ class Comparison:
 
     def missing(self, columns: Sequence[Column], is_first: bool = False) -> list[Column]:
         """The part of `columns` that the target lacks; datapoints that it has are counted, or rejected if it has another value.
+
         With `is_first`, nothing was sent before.
         """
         compared = (self._compare(column, is_first) for column in columns)

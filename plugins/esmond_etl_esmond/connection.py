@@ -45,7 +45,7 @@ class Connection(Stage):
     @model_validator(mode="before")
     @classmethod
     def _no_alias(cls, values: Any) -> Any:
-        """`script_alias = "/"` or "" is none."""
+        """`script_alias = "/"` or "" means no prefix."""
         if isinstance(values, dict) and values.get("script_alias", "x") in ("/", ""):
             return {**values, "script_alias": None}
         return values

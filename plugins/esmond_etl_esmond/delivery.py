@@ -54,8 +54,9 @@ class Delivery:
         self._comparison = Comparison(self.reader, self.tally)
 
     def deliver(self, columns: Sequence[Column]) -> None:
-        """Make the target hold `columns`, and count the result of each datapoint in the tally. Raises ArchiveError if the target
-        does not answer, StoppedError if told to stop; requests under way are then noted.
+        """Make the target hold `columns`, and count the result of each datapoint in the tally.
+
+        Raises ArchiveError if the target does not answer, StoppedError if told to stop; requests under way are then noted.
         """
         self._left = list(columns)
         self._writer.most = bulk.MOST
@@ -118,7 +119,7 @@ class Delivery:
         return answered
 
     def _is_doubtful(self, error: ArchiveError) -> bool:
-        """Whether the target may still be at work on the request that has failed."""
+        """Whether the target may still be at work on the failed request."""
         if isinstance(error, StatusError):
             return error.status in GATEWAY or self._writer.flush() is not None
         return not isinstance(error, RequestError) or error.reached
@@ -136,9 +137,10 @@ class Delivery:
         self.target.waiting("")
 
     def _wait_until_quiet(self, grace: float, columns: Sequence[Column], is_all: bool) -> None:
-        """Wait until the target has answered for `grace` seconds without a change in its data of `columns`. If `is_all`, nothing
-        else can be at work, and the wait ends when the target holds all of `columns`. The time counts from the target's first
-        answer: a server that was frozen goes on with its earlier requests.
+        """Wait until the target has answered for `grace` seconds without a change in its data of `columns`.
+
+        If `is_all`, nothing else can be at work, and the wait ends when the target holds all of `columns`. The time counts from the
+        target's first answer: a server that was frozen goes on with its earlier requests.
         """
         since, held, pause = 0.0, None, SHORTEST_PAUSE
         failures = Pauses(self.target.archive)

@@ -90,8 +90,9 @@ class Journal:
                 self._memory[SLOWEST] = f"{seconds:.3f}"
 
     def grace(self, waited: float = 0.0) -> float:
-        """The longest time that an archive that answers may still be at work on a request with an unknown outcome, s. `waited` is
-        how long we waited for its answer. If nothing was measured, it is at least the time-out.
+        """The longest time that an archive that answers may still be at work on a request with an unknown outcome, s.
+
+        `waited` is how long we waited for its answer. If nothing was measured, it is at least the time-out.
         """
         return max(self._quiet, MARGIN * max(self.slowest, waited) if self.slowest else self._timeout)
 
@@ -116,8 +117,9 @@ def _read(text: str) -> Note:
 
 
 class RequestSize:
-    """The number of values in a request, chosen so that the archive needs about a second for it. A longer request would still be at
-    work when its sender is killed, and it delays all other requests of an old archive.
+    """The number of values in a request, chosen so that the archive needs about a second for it.
+
+    A longer request would still be at work when its sender is killed, and it delays all other requests of an old archive.
     """
 
     WANTED: Final = 1.0  #: s

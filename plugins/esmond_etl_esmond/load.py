@@ -63,8 +63,9 @@ class EsmondLoad(Load):
         self._failure: Exception | None = None
 
     def _know(self, metadata: Metadata) -> None:
-        """Join the metadata of the series under one key: all event types are posted together. Raises SinkError if a transform has
-        made two metadata of one.
+        """Join the metadata of the series under one key: all event types are posted together.
+
+        Raises SinkError if a transform has made two metadata of one.
         """
         known = self._metadata.setdefault(metadata.key, metadata)
         if known is not metadata and {**known.to_json(), "event-types": []} != {**metadata.to_json(), "event-types": []}:

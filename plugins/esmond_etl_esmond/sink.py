@@ -111,8 +111,9 @@ class EsmondSink(Connection, Sink):
         return EsmondLoad(task, self._target, self._reader, self._source)
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
-        """The target's datapoints of the source's `series` in `interval`; none if it does not have the metadata. Raises SinkError
-        if they cannot be read.
+        """The target's datapoints of the source's `series` in `interval`; none if it does not have the metadata.
+
+        Raises SinkError if they cannot be read.
         """
         try:
             entry = self._entry(series.metadata.key)

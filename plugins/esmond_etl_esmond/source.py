@@ -128,8 +128,9 @@ class EsmondSource(Connection, Source):
         return "all" in self.summaries or str(series.summary) in self.summaries
 
     def unmatched(self) -> str | None:
-        """The filter that matches nothing in the archive at any time; None for an empty archive. Takes one request if something
-        matches at other times, a few if nothing does.
+        """The filter that matches nothing in the archive at any time; None for an empty archive.
+
+        Takes one request if something matches at other times, a few if nothing does.
         """
         if any(map(self._selects, (series for entry in self._reader.metadata(dict(self.match)) for series in entry.series()))):
             return None

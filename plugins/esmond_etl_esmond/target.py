@@ -79,8 +79,9 @@ class Target:
         self.journal.close()
 
     def place(self, metadata: Metadata) -> Place:
-        """The place of the source's `metadata` in the target; they are created if they are missing. Raises ArchiveError if the
-        target does not answer, or accepts no metadata at all.
+        """The place of the source's `metadata` in the target; they are created if they are missing.
+
+        Raises ArchiveError if the target does not answer, or accepts no metadata at all.
         """
         if refused := _name_for_address(metadata):
             return Place(None, refused)
@@ -237,4 +238,4 @@ def _decoded(body: bytes, url: str) -> Metadata:
     try:
         return wire.decode_metadata(msgspec.json.decode(body))
     except (ValueError, AttributeError) as error:
-        raise ContentError(f"{url}: posted metadata, and the answer is none: {error}", url) from None
+        raise ContentError(f"{url}: posted metadata, and the answer is not valid metadata: {error}", url) from None

@@ -25,8 +25,9 @@ _decode = msgspec.json.Decoder().decode
 
 
 def column(val: pa.Array, numbers: bool) -> pa.Array:
-    """`val`, of any Arrow type that a transform may return, as float64 if it should be numbers, otherwise as JSON text. A value
-    that is not a number becomes null among numbers; a null among JSON texts is the JSON null.
+    """`val`, of any Arrow type that a transform may return, as float64 if it should be numbers, otherwise as JSON text.
+
+    A value that is not a number becomes null among numbers; a null among JSON texts is the JSON null.
     """
     if numbers:
         return val if val.type == NUMBER else _numbers(val)
@@ -61,6 +62,7 @@ def _text(value: Any) -> str:
 
 def texts(data_type: str, val: pa.Array) -> pa.Array:
     """The texts to post for `val` (as `column` returns it); null if the archive cannot keep the value, and `fault` says why.
+
     Percentages are made by `fractions` instead, which knows their counts.
     """
     if data_type == "integer":
@@ -108,9 +110,10 @@ def _nearby(value: float | None) -> str | None:
 
 
 def fractions(val: pa.Array, lost: pa.Array, sent: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """The texts to post for ratios (null if impossible), and a mask of those whose weight is a guess. `lost` and `sent` are the
-    counts at the same times (null if missing). They are used if their quotient is the ratio; otherwise it is the fraction with the
-    smallest denominator that reads back the same.
+    """The texts to post for ratios (null if impossible), and a mask of those whose weight is a guess.
+
+    `lost` and `sent` are the counts at the same times (null if missing). They are used if their quotient is the ratio; otherwise it
+    is the fraction with the smallest denominator that reads back the same.
     """
     counted = pc.and_(pc.greater(sent, 0.0), pc.greater_equal(lost, 0.0))
     counted = pc.and_(counted, pc.equal(pc.divide(lost, sent), val)).fill_null(False)

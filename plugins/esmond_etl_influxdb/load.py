@@ -94,9 +94,10 @@ class Begun:
 
 
 class InfluxDBLoad(Load):
-    """Sends lines in requests of up to `LINES` lines, which series share, from the writing threads. A second delivery overwrites
-    the first, so a request is sent as soon as it is full. A series that does not fill a request is sent after its end; if a longer
-    one breaks off, the target keeps what was sent until it is delivered again.
+    """Sends lines in requests of up to `LINES` lines, which series share, from the writing threads.
+
+    A second delivery overwrites the first, so a request is sent as soon as it is full. A series that does not fill a request is
+    sent after its end; if a longer one breaks off, the target keeps what was sent until it is delivered again.
     """
 
     def __init__(self, server: Server, encode: Callable[[Batch], tuple[Points, pa.Array]]) -> None:

@@ -49,7 +49,7 @@ def shown(batch: Batch, numbers_only: bool) -> Batch:
 def read(server: Server, measurement: str, series: Series, interval: Interval) -> Iterator[Batch]:
     """The points of `series` in `interval` in `server`, oldest first."""
     rows = _held(server, measurement, series)
-    if series.data_type == "subinterval":  # which stand after their datapoint's ts
+    if series.data_type == "subinterval":  # which come after their datapoint's ts
         found = rows(Interval(interval.start, interval.end + _LONGEST))
         points = (row for row in found if interval.start <= row[0] - math.floor(row[1].get("start", 0) + 0.5) < interval.end)
     else:

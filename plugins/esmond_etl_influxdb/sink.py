@@ -201,8 +201,9 @@ class InfluxDBSink(Sink):
         return lines.measurement(series, self.prefix)
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
-        """The server's datapoints of `series` in `interval`, oldest first: numbers, or an object of fields for each point. Raises
-        SinkError if they cannot be read, or if the server keeps no text and the series has only text.
+        """The server's datapoints of `series` in `interval`, oldest first: numbers, or an object of fields for each point.
+
+        Raises SinkError if they cannot be read, or if the server keeps no text and the series has only text.
         """
         return reading.read(self._server, self._measurement(series), series, interval)
 

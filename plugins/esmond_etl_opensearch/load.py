@@ -62,9 +62,10 @@ class _Pass:
 
 
 class OpenSearchLoad(Load):
-    """Keeps datapoints until all of one time are known, then makes documents from them. A missing document is created; one without
-    some of the event types is changed, with a check of its version. The present documents are read first, and again if another
-    program changes them meanwhile.
+    """Keeps datapoints until all of one time are known, then makes documents from them.
+
+    A missing document is created; one without some of the event types is changed, with a check of its version. The present
+    documents are read first, and again if another program changes them meanwhile.
     """
 
     def __init__(self, target: Target, task: Task, remark: str = "", reports: bool = False) -> None:

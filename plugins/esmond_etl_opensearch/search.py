@@ -65,8 +65,9 @@ def within(interval: Interval) -> dict[str, Any]:
 
 @dataclass
 class PointInTime:
-    """The state of a server at one time: documents that are written or moved later do not disturb. It is taken at the first read;
-    thread-safe. Use it in a `with`: the server releases it at the end.
+    """The state of a server at one time: documents that are written or moved later do not disturb.
+
+    It is taken at the first read; thread-safe. Use it in a `with`: the server releases it at the end.
     """
 
     server: Server

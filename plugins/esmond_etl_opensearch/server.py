@@ -53,7 +53,7 @@ class Server:
         raise AssertionError("unreachable")
 
     def pause(self, attempt: int) -> None:
-        """Wait before a further try; raises StoppedError if the run is told to stop meanwhile."""
+        """Wait before a retry; raises StoppedError if the run is told to stop meanwhile."""
         if self.stop.wait(min(_LONGEST_PAUSE, self.backoff * 2**attempt * random.uniform(1, 2))):
             raise StoppedError("told to stop")
 

@@ -41,8 +41,10 @@ class _Mergeable(NamedTuple):
 
 
 def compact(tree: Tree) -> Iterator[Compacted]:
-    """Merge the files of every day that has more than two: afterwards it has one or two, with the same rows. It may be killed at
-    any moment; readers and sinks may be at work. A day that other processes keep changing is left for the next time.
+    """Merge the files of every day that has more than two: afterwards it has one or two, with the same rows.
+
+    It may be killed at any moment; readers and sinks may be at work. A day that other processes keep changing is left for the next
+    time.
     """
     for shelf in files.shelves(tree):
         for day in shelf.days(tree, Interval(-(1 << 62), 1 << 62)):

@@ -24,8 +24,9 @@ TRIES: Final = 20
 def datapoints(
     tree: Tree, series: Series, interval: Interval, error: type[EsmondEtlError], recent: Recent | None = None
 ) -> Iterator[Batch]:
-    """The tree's datapoints of `series` in `interval`, oldest first, with at most a day of them in memory; raises `error`. With
-    `recent`, a file that was decoded for another series is not decoded again.
+    """The tree's datapoints of `series` in `interval`, oldest first, with at most a day of them in memory; raises `error`.
+
+    With `recent`, a file that was decoded for another series is not decoded again.
     """
     with spoken(error, tree.shown, series):
         first = interval.start // DAY

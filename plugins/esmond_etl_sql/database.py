@@ -85,8 +85,9 @@ class Database:
         self._idle = []
 
     def deliver(self, act: Callable[[Session], T], patience: float = 0.5, tries: int = 4) -> T:
-        """Run `act` in one transaction, and return its result when it is durable; a transient failure is retried. Deliveries of
-        this process take turns. Raises Unfit if a value is refused.
+        """Run `act` in one transaction, and return its result when it is durable; a transient failure is retried.
+
+        Deliveries of this process take turns. Raises Unfit if a value is refused.
         """
         with self._turn:
             for attempt in range(tries):

@@ -29,9 +29,10 @@ class Begun:
 
 
 class SQLLoad(Load):
-    """Keeps the rows of a task, and puts them into the database in one transaction at the commit. The rows go into temporary
-    tables; then the rows of the ended series replace what these series had in the task's interval. Before the commit nothing is
-    sent to the database.
+    """Keeps the rows of a task, and puts them into the database in one transaction at the commit.
+
+    The rows go into temporary tables; then the rows of the ended series replace what these series had in the task's interval.
+    Before the commit nothing is sent to the database.
     """
 
     def __init__(self, database: Database, names: Tables, task: Task, traffic: Traffic) -> None:

@@ -204,6 +204,7 @@ class SQLSink(OwnedSink):
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
         """The tables' datapoints of `series` in `interval`, oldest first: numbers, or JSON text that is equal to the original.
+
         Raises SinkError if they cannot be read.
         """
         for kind in tables.NAMES:

@@ -44,7 +44,7 @@ class Format(ABC):
         """What to keep of `batch` until the task is printed; called from several threads."""
 
     def heading(self) -> bytes:
-        """What stands above the first line of all."""
+        """The heading, before the first line."""
         return b""
 
     def printed(self, series: Sequence[Series], spool: Spool, widths: list[int]) -> Iterator[bytes]:

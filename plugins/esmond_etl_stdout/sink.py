@@ -10,7 +10,7 @@ from esmond_etl import Batch, Context, Features, Load, Receipt, Series, Sink, Si
 from esmond_etl_stdout.formats import FORMATS, Format
 from esmond_etl_stdout.spool import Spool
 
-#: There is one standard output in a process, whoever writes to it.
+#: There is one standard output in a process, for all writers.
 _STDOUT = threading.Lock()
 
 
@@ -63,7 +63,7 @@ class StdoutSink(Sink):
 
 def _print(lines: bytes) -> None:
     if hasattr(sys.stdout, "buffer"):
-        sys.stdout.buffer.write(lines)  # as it is: neither the locale's encoding nor other ends of lines
+        sys.stdout.buffer.write(lines)  # as bytes, without the locale's encoding or other line ends
     else:
         sys.stdout.write(lines.decode())  # a notebook
 

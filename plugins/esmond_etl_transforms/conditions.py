@@ -75,8 +75,9 @@ class Conditions(Transform):
         return self.on_values or self.since is not None or self.until is not None
 
     def met(self, batch: Batch, untested: bool) -> pa.Array:
-        """A mask of the datapoints that meet the conditions on value and time. For a value that is not a number, a condition on
-        values counts as `untested`.
+        """A mask of the datapoints that meet the conditions on value and time.
+
+        For a value that is not a number, a condition on values counts as `untested`.
         """
         bounds: list[tuple[Any, pa.Array, float | None, Any]] = [
             (pc.greater_equal, batch.ts, self.since, TS),

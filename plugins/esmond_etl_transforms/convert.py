@@ -12,9 +12,11 @@ from esmond_etl_transforms.units import Unit, factor
 
 
 class Convert(BatchTransform):
-    """Convert numbers to another unit, such as bit/s to Gbit/s; an impossible conversion is an error. The present unit is the one
-    in which archives store the event type; give `from` after a transform that has changed it, and for statistics of histograms. A
-    series that does not hold numbers passes unchanged, unless `event_types` names it: then it is an error.
+    """Convert numbers to another unit, such as bit/s to Gbit/s; an impossible conversion is an error.
+
+    The present unit is the one in which archives store the event type; give `from` after a transform that has changed it, and for
+    statistics of histograms. A series that does not hold numbers passes unchanged, unless `event_types` names it: then it is an
+    error.
     """
 
     tried_offline: ClassVar[bool] = True

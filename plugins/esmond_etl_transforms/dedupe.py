@@ -12,9 +12,10 @@ from esmond_etl_transforms.buckets import bucket_starts, joined, tail
 
 
 class Dedupe(Transform):
-    """Keep only the first datapoint of each second; with `period`, also leave out values that repeat the one before. The first
-    value of each period is kept even if it repeats, so the result does not depend on how much time is read at once. A series from
-    an esmond archive has at most one datapoint per second, one from perfSONAR 5 may have several.
+    """Keep only the first datapoint of each second; with `period`, also leave out values that repeat the one before.
+
+    The first value of each period is kept even if it repeats, so the result does not depend on how much time is read at once. A
+    series from an esmond archive has at most one datapoint per second, one from perfSONAR 5 may have several.
     """
 
     tried_offline: ClassVar[bool] = True

@@ -10,8 +10,10 @@ from esmond_etl_transforms.conditions import Conditions
 
 
 class Drop(Conditions):
-    """Leave out the datapoints that meet all given conditions, for example impossible values. A value that is not a number never
-    meets a condition on values: it is kept. If `event_types` names such values, a condition on them is an error.
+    """Leave out the datapoints that meet all given conditions, for example impossible values.
+
+    A value that is not a number never meets a condition on values: it is kept. If `event_types` names such values, a condition on
+    them is an error.
     """
 
     tried_offline: ClassVar[bool] = True

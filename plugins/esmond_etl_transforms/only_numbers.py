@@ -6,8 +6,9 @@ from esmond_etl import Batch, ConfigError, Transform
 
 
 def are_numbers(batch: Batch, transform: Transform) -> bool:
-    """Whether the values are numbers, perhaps from an earlier transform. Raises ConfigError if they are not, although the
-    transform's `event_types` names them.
+    """Whether the values are numbers, perhaps from an earlier transform.
+
+    Raises ConfigError if they are not, although the transform's `event_types` names them.
     """
     if pa.types.is_floating(batch.val.type) or pa.types.is_integer(batch.val.type):
         return True

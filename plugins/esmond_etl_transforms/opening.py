@@ -6,8 +6,9 @@ from esmond_etl import Batch, ConfigError, SourceError, Transform
 
 
 def opened(batch: Batch, transform: Transform) -> Batch | None:
-    """The batch with its histograms as map<string, int64>; None if its values are not histograms. Raises ConfigError if they are
-    not, although the transform's `event_types` names them; SourceError if one is invalid.
+    """The batch with its histograms as map<string, int64>; None if its values are not histograms.
+
+    Raises ConfigError if they are not, although the transform's `event_types` names them; SourceError if one is invalid.
     """
     series = batch.series
     if series.data_type == "histogram":

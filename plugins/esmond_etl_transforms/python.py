@@ -124,7 +124,7 @@ class Python(BatchTransform):
 
 
 def _made(batch: Batch, points: list[tuple[int, Any]]) -> Batch:
-    """A batch of `points`, with values like those of `batch`; raises TypeError, ValueError or OverflowError if they are none."""
+    """A batch of `points`, with values like those of `batch`; raises TypeError, ValueError or OverflowError if they are not valid."""
     ts = array("q", [ts for ts, _ in points])
     if batch.is_json:
         return Batch.of(batch.series, ts_column(ts), json_column([_ENCODE(val) for _, val in points]))

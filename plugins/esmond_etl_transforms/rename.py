@@ -11,8 +11,9 @@ from esmond_etl_transforms.names import Names
 
 
 class Rename(Names):
-    """Replace values in fields of the metadata by names, e.g. addresses by the names of sites; a value without a name stays. The
-    metadata key does not change, so a series is still the same series.
+    """Replace values in fields of the metadata by names, e.g. addresses by the names of sites; a value without a name stays.
+
+    The metadata key does not change, so a series is still the same series.
     """
 
     tried_offline: ClassVar[bool] = True

@@ -8,9 +8,10 @@ from esmond_etl_transforms.conditions import Conditions
 
 
 class Select(Conditions):
-    """Keep only the datapoints that meet all given conditions; event types that are not named are left out. A condition on values
-    does not apply to values that are not numbers: they are kept if they meet the other conditions. If `event_types` names such
-    values, a condition on them is an error.
+    """Keep only the datapoints that meet all given conditions; event types that are not named are left out.
+
+    A condition on values does not apply to values that are not numbers: they are kept if they meet the other conditions. If
+    `event_types` names such values, a condition on them is an error.
     """
 
     tried_offline: ClassVar[bool] = True

@@ -11,8 +11,9 @@ from esmond_etl_transforms.names import Names
 
 
 class Tag(Names):
-    """Add a parameter to the metadata: a fixed `value`, or the name of the value in a `field`. The metadata key does not change, so
-    a series is still the same series.
+    """Add a parameter to the metadata: a fixed `value`, or the name of the value in a `field`.
+
+    The metadata key does not change, so a series is still the same series.
     """
 
     tried_offline: ClassVar[bool] = True

@@ -352,7 +352,7 @@ def test_text_of_several_lines_stays_as_it_is_but_for_victoria_metrics(serve: Se
         ({"bucket": "b", "username": "u"}, "a bucket needs a token"),
         ({"database": "d", "token": "s3cret"}, "a database needs username and password"),
         ({"bucket": "b", "url": "influxdb.example.net"}, "is not the URL of a server: write https://HOST:8086"),
-        ({"bucket": "b", "url": "http://u:s3cret@host"}, "a user and password do not belong in the URL"),
+        ({"bucket": "b", "url": "http://u:s3cret@host"}, "the URL must not contain a user and password"),
         ({"bucket": "b", "tags": ["tool-name"]}, "'tool_name' cannot be added"),
         ({"bucket": "b", "tags": ["value"]}, "'value' cannot be added"),
         ({"bucket": "b", "prefix": "#"}, 'whose name starts with "#" or "_"'),
@@ -370,7 +370,10 @@ def test_series_without_a_name_or_a_bucket_width_are_refused_before_they_are_rea
     wide = Metadata("k", tool_name="pscheduler/powstream", parameters={"sample-bucket-width": "wide"})
     assert sink.refusal(THROUGHPUT) is None
     assert sink.refusal(Series(Metadata("k"), "#odd")) == "k/#odd/base: InfluxDB does not accept a measurement with the name '#odd'"
-    assert sink.refusal(Series(wide, "histogram-owdelay")) == "k/histogram-owdelay/base: sample-bucket-width is no width: 'wide'"
+    assert (
+        sink.refusal(Series(wide, "histogram-owdelay"))
+        == "k/histogram-owdelay/base: sample-bucket-width is not a valid width: 'wide'"
+    )
 
 
 def test_without_influxdb_client_it_says_what_to_install() -> None:

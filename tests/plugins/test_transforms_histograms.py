@@ -152,7 +152,7 @@ def test_a_broken_histogram_is_named_with_its_moment(transform: Transform) -> No
 
 
 def test_a_width_that_is_none_is_an_error_of_the_series() -> None:
-    with pytest.raises(SourceError, match=r"^k/histogram-owdelay/base: sample-bucket-width is no width: 'wide'$"):
+    with pytest.raises(SourceError, match=r"^k/histogram-owdelay/base: sample-bucket-width is not a valid width: 'wide'$"):
         through(HistogramStats(), delay("wide"), [(1, TWO)])
 
 

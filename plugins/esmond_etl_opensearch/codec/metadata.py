@@ -53,9 +53,10 @@ def unfit(metadata: Metadata) -> str | None:
 
 
 def head(metadata: Metadata, kind: str) -> dict[str, Any]:
-    """The common part of all documents of one test of the type `kind`. What cannot be restored from it is under
-    `esmond.json.metadata`: a parameter without a field, or the name of a missing parameter (null) that a reader would otherwise
-    add.
+    """The common part of all documents of one test of the type `kind`.
+
+    What cannot be restored from it is under `esmond.json.metadata`: a parameter without a field, or the name of a missing parameter
+    (null) that a reader would otherwise add.
     """
     document = _plain_head(metadata, kind)
     left = _left(metadata, from_document(document))

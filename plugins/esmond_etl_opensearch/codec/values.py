@@ -18,8 +18,9 @@ _DURATION: Final = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:
 
 
 def histogram_field(value: Mapping[str, int], scale: float) -> dict[str, list[Any]]:
-    """A histogram in a document: `values` (buckets by `scale`), ascending, and their `counts`. Raises ValueError if a bucket is not
-    a finite number.
+    """A histogram in a document:
+
+    `values` (buckets by `scale`), ascending, and their `counts`. Raises ValueError if a bucket is not a finite number.
     """
     buckets = sorted((float(bucket) / scale, count) for bucket, count in value.items())
     if not all(math.isfinite(bucket) for bucket, _ in buckets):
