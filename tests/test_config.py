@@ -75,8 +75,8 @@ def test_a_pipeline_without_a_name_has_that_of_its_file(load: Any) -> None:
 
 
 def test_a_pipeline_knows_where_it_is_named(load: Any) -> None:
-    assert load(PIPELINE).named_at == (2, 1)
-    assert load(PIPELINE.replace('name = "mine"\n', "")).named_at == (1, 1)
+    assert load(PIPELINE).position(("name",)) == (2, 1)
+    assert load(PIPELINE.replace('name = "mine"\n', "")).position(("name",)) == (1, 1)
 
 
 def test_only_whole_windows_that_have_ended_long_enough_ago_are_wanted(load: Any) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ SINKS = {
     "parquet": 'type = "parquet"\npath = "out"',
     "sqlite": 'type = "sql"\nurl = "sqlite:w.db"',
     "duckdb": 'type = "sql"\nurl = "duckdb:w.duck"',
+    "delta": 'type = "delta"\npath = "lake"',
 }
 
 Etl = Callable[..., tuple[int, str]]
@@ -67,17 +70,28 @@ url = "{url}"
 @pytest.mark.parametrize("sink", SINKS)
 def test_a_place_that_belongs_to_another_pipeline_is_refused(etl: Etl, filled: Any, sink: str) -> None:
     first, second = (write(name, filled.url, sink) for name in ("first", "second"))
-    assert etl("check", "--connect", second)[0] == 0
+    assert (etl("check", second)[0], etl("check", "--connect", second)[0]) == (0, 0)
     assert etl("run", first)[0] == 0
-    for arguments in (("run", second), ("check", "--connect", second)):
+    for arguments in (("run", second), ("check", second), ("check", "--connect", second)):
         code, said = etl(*arguments)
         said = " ".join(said.split())
-        assert code != 0
+        assert code == 2
+        assert "second.toml:8:1: sink[0]: this place" in said or arguments[0] == "run"
         assert "this place belongs to the pipeline first (" in said
         assert "first.toml), since 20" in said
         assert "two pipelines would overwrite each other" in said
-    assert (etl("run", first)[0], etl("check", "--connect", first)[0]) == (0, 0)
+    assert [etl(*arguments)[0] for arguments in (("run", first), ("check", first), ("check", "--connect", first))] == [0, 0, 0]
     assert not Path(".esmond-etl/second.ledger").exists() or json.loads(etl("status", second, "--json")[1])["series"] == []
+
+
+@pytest.mark.parametrize("sink", SINKS)
+def test_a_pipeline_whose_file_has_moved_keeps_its_place(etl: Etl, filled: Any, sink: str) -> None:
+    before = Path(write("before", filled.url, sink))
+    before.write_text('name = "mine"\n' + before.read_text())
+    assert etl("run", "before.toml")[0] == 0
+    before.rename("after.toml")
+    for arguments in (("check",), ("check", "--connect"), ("run",), ("check", "--connect")):
+        assert etl(*arguments, "after.toml")[0] == 0
 
 
 @pytest.mark.parametrize("sink", SINKS)
@@ -147,6 +161,20 @@ def test_influxdb_takes_a_series_from_one_pipeline_alone(etl: Etl, filled: Any, 
     code, said = etl("check", "--connect", second)
     assert (code, "delivers" in said and "(1 series in all)" in said) == (1, True)
     assert [etl("run", first)[0], etl("check", "--connect", first)[0]] == [0, 0]
+
+
+def test_a_neighbour_of_an_older_version_is_read_and_not_changed(etl: Etl, filled: Any, influx: Any) -> None:
+    first, second = into_influxdb("first", filled, influx), into_influxdb("second", filled, influx)
+    assert etl("run", first)[0] == 0
+    ledger = Path(".esmond-etl/first.ledger")
+    with closing(sqlite3.connect(ledger, isolation_level=None)) as db:
+        db.execute("update about set value = '1' where name = 'version'")
+        db.execute("drop table partly")
+        db.execute("pragma wal_checkpoint(truncate)")
+    before = ledger.read_bytes()
+    code, said = etl("check", "--connect", second)
+    assert (code, "delivers" in said) == (1, True)
+    assert ledger.read_bytes() == before
 
 
 def test_other_series_and_other_places_in_influxdb_are_no_matter(etl: Etl, filled: Any, influx: Any) -> None:

@@ -26,6 +26,7 @@ import esmond_etl
 from esmond_etl import Batch, Interval, Series
 from esmond_etl.cli.group import run
 from esmond_etl.engine.ledger import Ledger
+from esmond_etl.model import buckets
 from esmond_etl.model.digest import Digester, Window, canonical, root, total
 from esmond_etl.testing.datapoints import series as made_up
 
@@ -68,6 +69,30 @@ def test_a_digest_changes_with_each_value_and_each_moment(points: list[tuple[int
     assert digested(series, [*points[:place], (ts, val + 1 if abs(val) < 1e9 else -val), *points[place + 1 :]], []) != before
     if ts + 1 not in dict(points):
         assert digested(series, sorted([*others, (ts + 1, val)]), []) != before
+
+
+#: Buckets as archives write them, and counts as they do, or nearly.
+BUCKETS = st.text("0123456789.-+e", min_size=1, max_size=6)
+COUNTS = st.integers(0, 10**6) | st.sampled_from([1.5, -3, True, "1"])
+
+
+@given(
+    st.lists(st.dictionaries(BUCKETS, COUNTS, max_size=6), min_size=1, max_size=4),
+    st.sampled_from([(", ", ": "), (",", ":"), (" ,", " : ")]),
+)
+def test_histograms_are_digested_like_any_other_json(histograms: list[dict[str, Any]], separators: tuple[str, str]) -> None:
+    texts = pa.array([json.dumps(each, separators=separators) for each in histograms])
+    plain = "".join(json.dumps(each, separators=(",", ":"), sort_keys=True) + "," for each in histograms)
+    assert canonical(texts, are_histograms=True) == canonical(texts) == plain.encode()
+
+
+def test_most_histograms_are_not_decoded_for_their_digest() -> None:
+    texts = pa.array(['{"10": 1, "9.5": 2}', "{}", '{"1":3,"-1":4}'])
+    assert buckets.canonical(texts) == [b'{"10":1,"9.5":2}', b"{}", b'{"-1":4,"1":3}']
+    assert buckets.canonical(texts.slice(1)) == [b"{}", b'{"-1":4,"1":3}']
+    assert [buckets.canonical(pa.array([text])) for text in ('{"1": 1.0}', '{"1": 1e3}', '{"a": 1}', "[1]", '{"1": 1} ')] == [
+        None
+    ] * 5
 
 
 def test_json_is_digested_by_its_content() -> None:
@@ -271,7 +296,7 @@ def test_archives_and_trees_are_compared_without_a_pipeline(
     assert "series differ" in capsys.readouterr().out
     assert len(output.read_text().splitlines()) - 1 == result.read - esmond_etl.load(few).run(reload=True).read
     assert run(["compare", source.url, "ftp://x/"]) == 2
-    assert "no place that can be read" in capsys.readouterr().err
+    assert "cannot be read: give the URL of an archive" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["parquet", "mirror"])

@@ -45,6 +45,8 @@ def command(files: tuple[str, ...], connect: bool, data: bool, as_json: bool) ->
     inspected = [config.inspect(path) for path in files]
     pipelines = [pipeline for pipeline, _ in inspected if pipeline]
     problems = [problem for _, found in inspected for problem in found] + list(_same_ledger(pipelines))
+    if all(problem.warning for problem in problems):
+        problems += [problem for pipeline in pipelines for problem in _of_others(pipeline)]
     errors = sum(not problem.warning for problem in problems)
     connected = [_connected(pipeline) for pipeline in pipelines] if connect and not errors else []
     examined = {pipeline.file: examination.examined(pipeline) for pipeline in pipelines} if data and not errors else {}
@@ -92,7 +94,16 @@ def _same_ledger(pipelines: list[Definition]) -> Iterator[Problem]:
         first = seen.setdefault(pipeline.ledger_path.resolve(), pipeline.file)
         if first != pipeline.file:
             what = f"{pipeline.name!r} and its ledger are also those of {first}"
-            yield Problem(pipeline.file, pipeline.named_at, "name", what, "give each pipeline a name of its own")
+            yield Problem(pipeline.file, pipeline.position(("name",)), "name", what, "give each pipeline a name of its own")
+
+
+def _of_others(pipeline: Definition) -> Iterator[Problem]:
+    """The places on this machine that belong to other pipelines."""
+    from esmond_etl.engine.owners import refusals
+    from esmond_etl.pipeline.problems import Problem
+
+    for index, what in refusals(pipeline):
+        yield Problem(pipeline.file, pipeline.position(("sink", index)), f"sink[{index}]", what)
 
 
 def _connected(pipeline: Definition) -> dict[str, Any]:
@@ -174,7 +185,7 @@ def _ends(pipeline: Definition, series: list[Any]) -> list[Any]:
 
 def _reached(pipeline: Definition, label: str, sink: Any, ends: list[Any]) -> dict[str, str]:
     """The sink's message about its target; raises an error that keeps it from delivering."""
-    from esmond_etl.engine.owners import Place
+    from esmond_etl.engine.owners import Place, former_file
     from esmond_etl.plugin.owned import OwnedSink
 
     said = sink.reach(_context(pipeline, pipeline.source))
@@ -182,5 +193,5 @@ def _reached(pipeline: Definition, label: str, sink: Any, ends: list[Any]) -> di
     if reasons:
         raise SinkError(f"does not accept {len(reasons):,} of the series: {reasons[0]}")
     if isinstance(sink, OwnedSink):
-        Place.of(pipeline, label, sink, _context(pipeline)).check()
+        Place.of(pipeline, label, sink, _context(pipeline)).check(former_file(pipeline))
     return {"said": said or "opens"}

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -42,6 +43,24 @@ def make_private(path: Path) -> None:
     """Create the file, with access for its owner only, if it is missing; SQLite gives its files beside it the same mode."""
     if str(path) != ":memory:":
         os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o600))
+
+
+def database(path: Path) -> sqlite3.Connection:
+    """A connection to the SQLite database in the file `path`, which is created if it is missing; commits are durable."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    make_private(path)
+    found = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+    found.execute("pragma journal_mode = wal")
+    found.execute("pragma synchronous = full")
+    return found
+
+
+def database_copy(path: Path) -> sqlite3.Connection:
+    """A copy, in memory, of the SQLite database in the file `path`."""
+    copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", timeout=60, uri=True)) as original:
+        original.backup(copy)
+    return copy
 
 
 #: What to do about an error of SQLite or of the file system, by a part of its text.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from esmond_etl.engine import tables
-from esmond_etl.engine.files import make_private, remedy
+from esmond_etl.engine.files import database, database_copy, remedy
 from esmond_etl.model.digest import Window
 from esmond_etl.model.errors import ConfigError, EsmondEtlError
 from esmond_etl.model.interval import Interval, IntervalSet
@@ -56,17 +56,16 @@ class Totals(NamedTuple):
 class Ledger:
     """The record of what a pipeline has delivered; every change is durable when the method returns. Thread-safe."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the ledger in the file `path`, and create it if it is missing; raises ConfigError if that fails."""
+    def __init__(self, path: Path, read_only: bool = False) -> None:
+        """Open the ledger in the file `path`, and create it if it is missing; raises ConfigError if that fails.
+
+        With `read_only`, the file must exist, and is not changed.
+        """
         self.path = path
         self._lock = threading.RLock()
         self._others: list[Ledger] = []
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            make_private(path)
-            self._db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
-            self._db.execute("pragma journal_mode = wal")
-            self._db.execute("pragma synchronous = full")
+            self._db = database_copy(path) if read_only else database(path)
             self._db.executescript(tables.SCHEMA)
             self._check()
             version = self.about("version") or _VERSION
@@ -74,12 +73,13 @@ class Ledger:
             raise ConfigError(f"{path}: cannot be used as a ledger: {error}{remedy(error)}") from None
         if version not in (_VERSION, *_OLDER):
             raise ConfigError(f"{path}: this ledger was written by another version of esmond-etl ({version})")
-        self.set_about("version", _VERSION)
+        if self.about("version") != _VERSION:
+            self.set_about("version", _VERSION)
 
     @classmethod
     def to_read(cls, path: Path) -> Ledger:
-        """The ledger in the file `path`; an empty one in memory if there is no such file: none is created."""
-        return cls(path if path.exists() else Path(":memory:"))
+        """A copy, in memory, of the ledger in the file `path`; an empty one if there is no such file: none is created."""
+        return cls(path, read_only=True) if path.exists() else cls(Path(":memory:"))
 
     @classmethod
     def of_all(cls, paths: Sequence[Path]) -> Ledger:
@@ -93,7 +93,7 @@ class Ledger:
 
     def _add(self, path: Path) -> None:
         """Merge another ledger into this one."""
-        with closing(Ledger(path)) as other:
+        with closing(Ledger.to_read(path)) as other:
             for series, intervals in other.all_done():
                 for interval in intervals:
                     tables.merge(self._db, series, interval)

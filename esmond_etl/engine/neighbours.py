@@ -56,7 +56,7 @@ class Neighbours:
 
     def _look(self, path: Path, definition: Definition) -> Iterator[_Neighbour]:
         try:
-            ledger = Ledger(path)
+            ledger = Ledger.to_read(path)
         except EsmondEtlError:  # of another version, or damaged: its own pipeline will report that
             return
         self._opened.callback(ledger.close)
@@ -98,9 +98,7 @@ def _places(definition: Definition) -> dict[str, dict[str, Any]]:
 
 
 def _taken_over(definition: Definition) -> set[str]:
-    if not definition.ledger_path.exists():
-        return set()
-    ledger = Ledger(definition.ledger_path)
+    ledger = Ledger.to_read(definition.ledger_path)
     try:
         return set(json.loads(ledger.about("taken over") or "[]"))
     finally:

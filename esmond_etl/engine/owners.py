@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from esmond_etl.model.errors import ConfigError, SinkError
+from esmond_etl.engine.ledger import Ledger
+from esmond_etl.model.errors import ConfigError, EsmondEtlError, SinkError
 from esmond_etl.model.interval import moment
 from esmond_etl.model.series import Series
 from esmond_etl.pipeline.definition import Definition
@@ -50,11 +52,20 @@ class Place:
         """The notes of other pipelines."""
         return {name: note for name, note in self.notes.items() if name != self.own}
 
-    def check(self) -> None:
-        """Raise ConfigError if the place belongs to another pipeline, unless both say that they share it."""
+    def refusal(self, former: str | None = None) -> str | None:
+        """Why the place may not be used: it belongs to another pipeline, and not both say that they share it; None if it may.
+
+        `former` is the file that this pipeline was in before.
+        """
         for note in self.others.values():
-            if not (self.sink.shared and note.get("shared")):
-                raise ConfigError(f"{self.definition.file}: {self.label}: {_refusal(note, self.sink.shared)}")
+            if not (self.sink.shared and note.get("shared")) and note.get("file") != former:
+                return _refusal(note, self.sink.shared)
+        return None
+
+    def check(self, former: str | None = None) -> None:
+        """Raise ConfigError with the `refusal` if there is one."""
+        if reason := self.refusal(former):
+            raise ConfigError(f"{self.definition.file}: {self.label}: {reason}")
 
     def take_over(self, former: str | None = None) -> None:
         """Remove the notes of all other pipelines, or only of this pipeline in its former file `former`."""
@@ -90,6 +101,26 @@ class Place:
         except ConfigError:
             self.sink.set_owner(self.own, None)
             raise
+
+
+def former_file(definition: Definition) -> str | None:
+    """The file that a pipeline was in before, from its ledger; None if it is in the same file, or the other one still exists."""
+    with closing(Ledger.to_read(definition.ledger_path)) as ledger:
+        file = ledger.about("file")
+    return file if file and not Path(file).exists() else None
+
+
+def refusals(definition: Definition) -> Iterator[tuple[int, str]]:
+    """The sinks (by number) whose places on this machine belong to other pipelines, and why; makes no connection.
+
+    A place whose notes cannot be read is left to `check --connect`, as it may only be in use.
+    """
+    former = former_file(definition)
+    for index, (label, sink) in enumerate(zip(definition.labels, definition.sinks, strict=True)):
+        if isinstance(sink, OwnedSink) and sink.is_local:
+            with suppress(EsmondEtlError):
+                if reason := Place.of(definition, label, sink, Context(definition.name, 1)).refusal(former):
+                    yield index, reason
 
 
 def _short(series: Series) -> str:

@@ -8,13 +8,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
+from struct import pack
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl.model.batch import NUMBER, Batch
+from esmond_etl.model import buckets
+from esmond_etl.model.batch import JSON_TEXT, NUMBER, Batch
 from esmond_etl.model.interval import floor
 
 #: Part of every digest, so digests of different versions never match.
@@ -85,9 +87,10 @@ class _Values:
 
     def __init__(self, batch: Batch) -> None:
         val = batch.val
+        self._are_histograms = batch.series.data_type == "histogram"
         self._val, self._sorted = val, batch.sorted_texts if batch.is_json else None
         is_number = pa.types.is_floating(val.type) or pa.types.is_integer(val.type)
-        self._numbers = _bytes(_plain(val)) if is_number else None
+        self._numbers = _numbers(val) if is_number else None
 
     def part(self, first: int, last: int) -> bytes | memoryview:
         """The values from row `first` up to, not including, row `last`."""
@@ -95,13 +98,21 @@ class _Values:
             return self._numbers[8 * first : 8 * last]
         if self._sorted is not None:
             return "".join([f"{text}," for text in self._sorted.slice(first, last - first).to_pylist()]).encode()
-        return canonical(self._val.slice(first, last - first))
+        return canonical(self._val.slice(first, last - first), self._are_histograms)
 
 
-def _plain(val: pa.Array) -> pa.Array:
-    """Numbers as float64, with 0.0 for -0.0 and NaN for null."""
-    numbers = pc.add(val.cast(NUMBER), 0.0)
-    return pc.fill_null(numbers, float("nan")) if numbers.null_count else numbers
+#: The bytes of -0.0.
+_NEGATIVE_ZERO: Final = pack("<d", -0.0)
+
+
+def _numbers(val: pa.Array) -> memoryview:
+    """Numbers as float64, little endian, with 0.0 for -0.0 and NaN for null."""
+    numbers = val if val.type == NUMBER else val.cast(NUMBER)
+    if numbers.null_count:
+        numbers = pc.fill_null(numbers, float("nan"))
+    found = _bytes(numbers)
+    # looking for the bytes is much faster than an addition to every number; they may also lie across two numbers
+    return _bytes(pc.add(numbers, 0.0)) if _NEGATIVE_ZERO in bytes(found) else found
 
 
 def _bytes(column: pa.Array) -> memoryview:
@@ -113,8 +124,10 @@ def _bytes(column: pa.Array) -> memoryview:
 _encode: Final = msgspec.json.Encoder(order="sorted").encode
 
 
-def canonical(val: pa.Array) -> bytes:
+def canonical(val: pa.Array, are_histograms: bool = False) -> bytes:
     """Values as JSON texts with sorted keys and without blanks, each followed by a comma; invalid JSON is kept as it is."""
+    if are_histograms and val.type == JSON_TEXT and not val.null_count and (histograms := buckets.canonical(val)):
+        return b",".join([*histograms, b""])
     items = val.to_pylist()
     if val.type != pa.string():
         return _joined([dict(each) if isinstance(each, list) else each for each in items])

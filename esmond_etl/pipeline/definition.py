@@ -63,11 +63,10 @@ class Definition:
         """The name of its ledger."""
         return self.settings.name or Path(self.file).stem
 
-    @property
-    def named_at(self) -> positions.Position:
-        """Where its file gives it a name; the file's beginning if it does not."""
+    def position(self, path: positions.Path) -> positions.Position:
+        """The position of the key at `path` in its file, or of the nearest table around it."""
         text = Path(self.file).read_text(encoding="utf-8")
-        return positions.locate(positions.positions(text), ("name",))
+        return positions.locate(positions.positions(text), path)
 
     @property
     def ledger_path(self) -> Path:

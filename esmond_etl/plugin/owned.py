@@ -17,6 +17,11 @@ class OwnedSink(Sink):
         False, description="whether other pipelines deliver other series to the same place; none may deliver the same"
     )
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the target is on a disk of this machine: then `check` reads its notes without a connection."""
+        return False
+
     @abstractmethod
     def owners(self, context: Context) -> dict[str, str]:
         """The notes (JSON text) in the target, by name; asked of an open sink, and by `check --connect` of one that is not.

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from functools import lru_cache
 from itertools import accumulate
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.csv as csv
 
+from esmond_etl.model import buckets
 from esmond_etl.model.batch import Batch
-
-#: The characters of buckets and counts in the texts of archives; a text with other characters is decoded the slow way.
-_DIGITS: Final = b"0123456789.-+e"
-
-#: The rest of a bucket and its count, and the text between two of them: as most archives write it, and as some do.
-_FORMS: Final = ((b'"": ', b", "), (b'"":', b","))
 
 #: What makes a line "bucket:count" of each bucket.
 _LINES: Final = bytes.maketrans(b",}", b"\n\n")
@@ -35,28 +29,14 @@ def opened(batch: Batch) -> pa.Array:
     texts = batch.val
     if texts.nbytes < _FEW or texts.null_count:
         return batch.opened().val
-    characters = _characters(texts)
-    counts = _buckets(characters)
+    characters = buckets.characters(texts)
+    counts = buckets.counted(characters)
     if counts is None or len(counts) != len(texts):
         return batch.opened().val
     try:
         return _opened_plain(characters, counts)
     except pa.ArrowInvalid:  # a count that is not a whole number, or too large for int64
         return batch.opened().val
-
-
-def _buckets(characters: bytes) -> array[int] | None:
-    """The number of buckets in each of several JSON texts; None if one is not in the usual form."""
-    *texts, rest = characters.translate(None, _DIGITS).split(b"}")
-    counts = array("i", [text.count(b":") for text in texts])
-    usual = all(text in _forms(count) for text, count in zip(texts, counts, strict=True))
-    return counts if usual and not rest else None
-
-
-@lru_cache(10_000)
-def _forms(count: int) -> tuple[bytes, ...]:
-    """The remaining characters of a text with this many buckets, without the last one."""
-    return tuple(b"{" + between.join([bucket] * count) for bucket, between in _FORMS)
 
 
 def _opened_plain(characters: bytes, counts: array[int]) -> pa.Array:
@@ -67,10 +47,3 @@ def _opened_plain(characters: bytes, counts: array[int]) -> pa.Array:
         return pa.MapArray.from_arrays(offsets, pa.nulls(0, pa.string()), pa.nulls(0, pa.int64()))
     table = csv.read_csv(pa.BufferReader(lines), read_options=_READ, parse_options=_PARSE, convert_options=_CONVERT)
     return pa.MapArray.from_arrays(offsets, table.column("bucket").combine_chunks(), table.column("count").combine_chunks())
-
-
-def _characters(texts: pa.Array) -> bytes:
-    """All texts, one after the other."""
-    _, ends, characters = texts.buffers()
-    places = memoryview(ends).cast("b").cast("i")
-    return bytes(memoryview(characters)[places[texts.offset] : places[texts.offset + len(texts)]])

@@ -116,6 +116,11 @@ class DeltaSink(OwnedSink):
         except OSError as error:
             raise SinkError(f"{self.path}: {folder} cannot be written to: {error.strerror}") from None
 
+    @property
+    def is_local(self) -> bool:
+        """Tables in a folder are local."""
+        return "://" not in self.path
+
     def owners(self, context: Context) -> dict[str, str]:
         """The rows of the table `owners`."""
         with reported(SinkError, without_secrets(self.path)):

@@ -116,6 +116,11 @@ class ParquetSink(OwnedSink):
         """Remove everything that was not committed."""
         self._tree.close()
 
+    @property
+    def is_local(self) -> bool:
+        """A tree in a folder is local."""
+        return "://" not in self.path
+
     def owners(self, context: Context) -> dict[str, str]:
         """The notes in `_owners/`."""
         with spoken(SinkError, without_secrets(self.path)):

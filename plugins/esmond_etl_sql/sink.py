@@ -177,6 +177,11 @@ class SQLSink(OwnedSink):
             return f"{series}: its metadata contain a NUL character, which no SQL database can store"
         return None
 
+    @property
+    def is_local(self) -> bool:
+        """A database file is local."""
+        return not self.url.startswith("postgresql:")
+
     def owners(self, context: Context) -> dict[str, str]:
         """The rows of the table of owners; for a sink that is not open, none if there is no such table, and it is not created."""
         if self._is_open:

@@ -18,9 +18,9 @@ from esmond_etl_transforms.opening import opened
 class MergeHistograms(Transform):
     """Add up the histograms of each `period`, bucket by bucket; the result is at the start of the period.
 
-    A period without histograms has none. Periods start at the multiples of their length since 1970 in UTC. Base data keep their name, so that an archive accepts them;
-    with a period of an hour, aggregation/300 becomes aggregation/3600. Without `event_types` this applies to all series of
-    histograms; any other series passes unchanged.
+    A period without histograms has none. Periods start at the multiples of their length since 1970 in UTC. Base data keep their
+    name, so that an archive accepts them; with a period of an hour, aggregation/300 becomes aggregation/3600. Without `event_types`
+    this applies to all series of histograms; any other series passes unchanged.
     """
 
     tried_offline: ClassVar[bool] = True

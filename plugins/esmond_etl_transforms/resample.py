@@ -14,10 +14,10 @@ from esmond_etl_transforms.only_numbers import are_numbers
 class Resample(Transform):
     """One number for each `period`: the mean, min, max, sum or count of its values, at the period's start.
 
-    A period without values has none. Periods start at the multiples of their length since 1970 in UTC, and a mean gives every datapoint the same weight. The series keeps its
-    name; only the mean of averages and the sum of aggregations get the name that an archive has for them, such as average/3600.
-    Without `event_types` this applies to all series of numbers; any other series passes unchanged. A series that `event_types`
-    names and that does not hold numbers is an error.
+    A period without values has none. Periods start at the multiples of their length since 1970 in UTC, and a mean gives every
+    datapoint the same weight. The series keeps its name; only the mean of averages and the sum of aggregations get the name that an
+    archive has for them, such as average/3600. Without `event_types` this applies to all series of numbers; any other series passes
+    unchanged. A series that `event_types` names and that does not hold numbers is an error.
     """
 
     tried_offline: ClassVar[bool] = True
