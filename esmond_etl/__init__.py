@@ -88,6 +88,15 @@ if TYPE_CHECKING:
     from esmond_etl.plugin.hookspecs import (
         hookimpl,
     )
+    from esmond_etl.plugin.options import (
+        Backoff,
+        CaFile,
+        CertFile,
+        CheckCertificate,
+        Duration,
+        KeyFile,
+        Retries,
+    )
     from esmond_etl.plugin.owned import (
         OwnedSink,
     )
@@ -105,7 +114,6 @@ if TYPE_CHECKING:
     )
     from esmond_etl.plugin.stage import (
         Context,
-        Duration,
         Stage,
         digest_of,
     )
@@ -187,6 +195,15 @@ _HOMES = {
         "Engine",
     ),
     "plugin.hookspecs": ("hookimpl",),
+    "plugin.options": (
+        "Backoff",
+        "CaFile",
+        "CertFile",
+        "CheckCertificate",
+        "Duration",
+        "KeyFile",
+        "Retries",
+    ),
     "plugin.owned": ("OwnedSink",),
     "plugin.sink": (
         "EQUAL_IN_A_SECOND",
@@ -200,7 +217,6 @@ _HOMES = {
     "plugin.source": ("Source",),
     "plugin.stage": (
         "Context",
-        "Duration",
         "Stage",
         "digest_of",
     ),
@@ -222,8 +238,12 @@ __all__ = [
     "TS",
     "URL_WORDS",
     "ArchiveError",
+    "Backoff",
     "Batch",
     "BatchTransform",
+    "CaFile",
+    "CertFile",
+    "CheckCertificate",
     "ConfigError",
     "Connect",
     "ContentError",
@@ -239,6 +259,7 @@ __all__ = [
     "IncompleteError",
     "Interval",
     "IntervalSet",
+    "KeyFile",
     "Load",
     "LockedError",
     "Metadata",
@@ -252,6 +273,7 @@ __all__ = [
     "Reject",
     "RequestError",
     "Result",
+    "Retries",
     "Series",
     "SeriesId",
     "Served",

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, WithJsonSchema
 
 from esmond_etl.model.interval import moment, parse_moment
-from esmond_etl.plugin.stage import Duration
+from esmond_etl.plugin.options import Duration
 
 #: With `parallel = "auto"`: requests in flight at a server that cannot tell how many it can bear, and at most at one that can.
 CAREFUL, MOST = 8, 16

@@ -12,28 +12,14 @@ from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict
 
-from esmond_etl.model.interval import DURATION_PATTERN, parse_duration
 from esmond_etl.model.traffic import Traffic
 
 if TYPE_CHECKING:
     from esmond_etl.plugin.source import Source
-
-
-def _duration(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
-
-
-#: An option that is a length of time: "90s", "15m", "6h", "1d" in the TOML, seconds in Python.
-Duration = Annotated[
-    int,
-    BeforeValidator(_duration),
-    Field(strict=True, ge=0),
-    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN, "examples": ["15m", "6h", "1d"]}),
-]
 
 
 @dataclass

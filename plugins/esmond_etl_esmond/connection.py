@@ -4,7 +4,18 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
-from esmond_etl import Context, Duration, Stage, Traffic
+from esmond_etl import (
+    Backoff,
+    CaFile,
+    CertFile,
+    CheckCertificate,
+    Context,
+    Duration,
+    KeyFile,
+    Retries,
+    Stage,
+    Traffic,
+)
 from esmond_etl.client.archive import Archive
 from esmond_etl.client.pace import Rate, shared
 from esmond_etl.client.urls import is_url
@@ -20,13 +31,13 @@ class Connection(Stage):
     script_alias: str | None = Field("esmond", description='path before /perfsonar in its URLs; "/" for none')
     username: str | None = Field(None, description="name that the API key belongs to")
     api_key: SecretStr | None = Field(None, description='API key; write "${NAME}" to take it from the environment')
-    verify: bool = Field(True, description="whether the server's certificate must be valid")
-    ca: str | None = Field(None, description="file of certificates to trust, for a self-signed server")
-    cert: str | None = Field(None, description="file of a client certificate (PEM)")
-    cert_key: str | None = Field(None, description="file of its key, if `cert` does not hold it")
+    verify: CheckCertificate = True
+    ca: CaFile = None
+    cert: CertFile = None
+    cert_key: KeyFile = None
     timeout: Duration = Field(60, gt=0, description="time without a byte from the archive after which a request fails")
-    retries: int = Field(4, ge=0, description="number of retries after a transient failure")
-    backoff: float = Field(0.3, ge=0, description="seconds before the first retry; each later pause is twice as long")
+    retries: Retries = 4
+    backoff: Backoff = 0.3
     deadline: Duration | None = Field(
         None, gt=0, description="deadline for a whole request that reads; default: ten times `timeout`"
     )

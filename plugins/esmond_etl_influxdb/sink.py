@@ -11,7 +11,26 @@ import pyarrow.compute as pc
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 from urllib3.util import parse_url
 
-from esmond_etl import Batch, Context, Duration, Features, Interval, Load, PluginError, Series, Sink, Task, Traffic, histograms
+from esmond_etl import (
+    Backoff,
+    Batch,
+    CaFile,
+    CertFile,
+    CheckCertificate,
+    Context,
+    Duration,
+    Features,
+    Interval,
+    KeyFile,
+    Load,
+    PluginError,
+    Retries,
+    Series,
+    Sink,
+    Task,
+    Traffic,
+    histograms,
+)
 from esmond_etl.client.urls import is_url
 from esmond_etl_influxdb import fields, lines, reading
 from esmond_etl_influxdb.fields import Points
@@ -57,13 +76,13 @@ class InfluxDBSink(Sink):
         default_factory=list, description="metadata parameters to add as tags", examples=[["ip-transport-protocol"]]
     )
     gzip: bool = Field(False, description="whether to compress requests: 20 times fewer bytes for twice the work")
-    verify: bool = Field(True, description="whether the server's certificate must be valid")
-    ca: str | None = Field(None, description="file of certificates to trust, for a self-signed server")
-    cert: str | None = Field(None, description="file of a client certificate (PEM)")
-    cert_key: str | None = Field(None, description="file of its key, if `cert` does not hold it")
+    verify: CheckCertificate = True
+    ca: CaFile = None
+    cert: CertFile = None
+    cert_key: KeyFile = None
     timeout: Duration = Field(60, gt=0, description="time-out of a request")
-    retries: int = Field(4, ge=0, description="number of retries after a transient failure")
-    backoff: float = Field(0.3, ge=0, description="seconds before the first retry; each later pause is twice as long")
+    retries: Retries = 4
+    backoff: Backoff = 0.3
 
     _server: Server = PrivateAttr()
 

@@ -8,7 +8,19 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 
-from esmond_etl import Context, Duration, PluginError, Stage, Traffic
+from esmond_etl import (
+    Backoff,
+    CaFile,
+    CertFile,
+    CheckCertificate,
+    Context,
+    Duration,
+    KeyFile,
+    PluginError,
+    Retries,
+    Stage,
+    Traffic,
+)
 from esmond_etl.client.urls import is_url
 from esmond_etl_opensearch.server import Server
 
@@ -25,13 +37,13 @@ class Connection(Stage):
     )
     username: str | None = Field(None, description="user of the server")
     password: SecretStr | None = Field(None, description='its password; write "${NAME}" to take it from the environment')
-    verify: bool = Field(True, description="whether the server's certificate must be valid")
-    ca: str | None = Field(None, description="file of certificates to trust, for a self-signed server")
-    cert: str | None = Field(None, description="file of a client certificate (PEM)")
-    cert_key: str | None = Field(None, description="file of its key, if `cert` does not hold it")
+    verify: CheckCertificate = True
+    ca: CaFile = None
+    cert: CertFile = None
+    cert_key: KeyFile = None
     timeout: Duration = Field(60, gt=0, description="time-out of a request")
-    retries: int = Field(6, ge=0, description="number of retries of a request that the server could not accept at the moment")
-    backoff: float = Field(0.5, ge=0, description="seconds before the first retry; each later pause is twice as long")
+    retries: Retries = 6
+    backoff: Backoff = 0.5
 
     _server: Server = PrivateAttr()
 
