@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import esmond_etl
-from esmond_etl import Batch, Interval, Series
+from esmond_etl import Batch, Interval, Series, moment
 from esmond_etl.cli.group import run
 from esmond_etl.engine.ledger import Ledger
 from esmond_etl.model import buckets
@@ -273,8 +273,42 @@ def test_a_ledger_of_an_older_version_is_read_and_its_windows_are_compared_with_
     assert found["equal"] > 0
     interval = Interval(START, START + DAY)
     with closing(Ledger(tmp_path / ".esmond-etl" / "sql.ledger")) as ledger:
-        assert ledger.about("version") == "2"
+        assert ledger.about("version") == "3"
         assert ledger.digests(made_up("throughput").id, interval) == []
+
+
+def test_status_has_the_times_of_the_first_and_the_last_datapoint(
+    loaded: tuple[Path, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = loaded
+    capsys.readouterr()
+    assert run(["status", str(path), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["series"]
+    assert any(row["datapoints"] > 1 for row in rows)
+    with closing(sqlite3.connect(tmp_path / "out.db")) as db:
+        for row in rows:
+            key, event_type, summary = row["series"].split("/", 2)
+            of_series = "where metadata_key = ? and event_type = ? and summary = ?"
+            tables = [f"select ts from esmond_datapoints{each} {of_series}" for each in ("", "_json")]
+            query = f"select count(*), min(ts), max(ts) from ({' union all '.join(tables)})"
+            number, *ends = db.execute(query, (key, event_type, summary) * 2).fetchone()
+            shown = [moment(end) if end is not None else None for end in ends]
+            assert [row["datapoints"], row["first"], row["last"]] == [number, *shown]
+
+
+def test_windows_of_an_older_version_are_compared_without_the_times_of_their_datapoints(
+    loaded: tuple[Path, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, _ = loaded
+    with closing(sqlite3.connect(tmp_path / ".esmond-etl" / "sql.ledger")) as db, db:
+        for column in ("first", "last"):
+            db.execute(f"alter table digest drop column {column}")
+        db.execute("update about set value = '2' where name = 'version'")
+    code, found = answered(capsys, str(path), "--quick")
+    assert (code, found["windows_by_digest"] > 0, found["differing"]) == (0, True, [])
+    assert run(["status", str(path), "--json"]) == 0
+    firsts = [row["first"] for row in json.loads(capsys.readouterr().out)["series"] if row["datapoints"]]
+    assert {len(first) for first in firsts} == {len("2024-03-04")}, "the beginnings of their windows, without a time of the day"
 
 
 def test_archives_and_trees_are_compared_without_a_pipeline(

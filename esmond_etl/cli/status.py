@@ -23,7 +23,7 @@ _RUNS = 5
 @click.option("--nagios", is_flag=True, help="Print one line for a monitoring system, and end with 0, 1 or 2 as it expects.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(pipelines: tuple[str, ...], failed: bool, nagios: bool, as_json: bool) -> int:
-    """Show for each series of PIPELINE the number of delivered datapoints, the first and the last window that has any, the time up to
+    """Show for each series of PIPELINE the number of delivered datapoints, the first and the last one, the time up to
     which it is done, its gaps, and its last error; then the last runs.
 
     Reads only the ledger. With several pipelines: one line for each. With --nagios: 0 if the last run delivered all that was due, 1

@@ -19,10 +19,10 @@ from esmond_etl.model.interval import Interval, IntervalSet
 from esmond_etl.model.series import Metadata, SeriesId
 from esmond_etl.plugin.sink import Reject
 
-_VERSION = "2"
+_VERSION = "3"
 
 #: Older versions whose tables are a subset of ours.
-_OLDER = frozenset({"1"})
+_OLDER = frozenset({"1", "2"})
 
 
 class Failure(NamedTuple):
@@ -48,8 +48,8 @@ class Rejected(NamedTuple):
 class Totals(NamedTuple):
     """How much of a series was delivered."""
 
-    first: int  #: Unix time at which the first window with datapoints begins
-    last: int  #: and the last one
+    first: int  #: Unix time of the first datapoint; if an older version delivered it, of the beginning of its window
+    last: int  #: and of the last one
     number: int  #: of datapoints
 
 
@@ -66,7 +66,7 @@ class Ledger:
         self._others: list[Ledger] = []
         try:
             self._db = database_copy(path) if read_only else database(path)
-            self._db.executescript(tables.SCHEMA)
+            tables.create(self._db)
             self._check()
             version = self.about("version") or _VERSION
         except (sqlite3.Error, OSError) as error:
@@ -299,7 +299,7 @@ class Ledger:
     def digests(self, series: SeriesId, interval: Interval) -> list[Window]:
         """The digests of the windows of `series` that begin in `interval` and have datapoints, oldest first."""
         query = (
-            f"select start, number, digest from digest where series = (select id from series where {tables.SERIES})"
+            f"select start, number, digest, first, last from digest where series = (select id from series where {tables.SERIES})"
             " and start >= ? and start < ? order by start"
         )
         return [Window(*row) for row in self._rows(query, *series, *interval)]
@@ -311,9 +311,9 @@ class Ledger:
         return max((each for each in known if each is not None), default=None)
 
     def totals(self) -> dict[SeriesId, Totals]:
-        """The number of delivered datapoints of each series, and their first and last window; only windows with digests count."""
+        """The number of delivered datapoints of each series, the first and the last; only windows with digests count."""
         query = (
-            "select metadata_key, event_type, summary, min(start), max(start), sum(number)"
+            "select metadata_key, event_type, summary, min(coalesce(first, start)), max(coalesce(last, start)), sum(number)"
             " from digest join series on series.id = digest.series group by digest.series"
         )
         return {SeriesId(*row[:3]): Totals(*row[3:]) for row in self._rows(query)}

@@ -99,8 +99,9 @@ def _check(delivery: Delivery, ledger: Ledger, sink: Sink, piece: Piece, rejecte
     for interval in proven:
         there = windows_of(sink, target, interval, window)
         held += there
+        known = ledger.digests(series.id, interval)
         result.windows += math.ceil(interval.seconds / window)
-        differing = {each.start for each in set(there) ^ set(ledger.digests(series.id, interval))}
+        differing = {start for start, *_ in {each.content for each in there} ^ {each.content for each in known}}
         result.differing += len(differing)
         result.open += IntervalSet.of([(start, start + window) for start in differing])
     result.held = digest.total(held)

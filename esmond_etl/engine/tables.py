@@ -35,9 +35,19 @@ create table if not exists proven (
 create table if not exists series (
     id integer primary key, metadata_key text, event_type text, summary text, unique (metadata_key, event_type, summary));
 create table if not exists digest (
-    series integer, start integer, number integer, digest blob, primary key (series, start)) without rowid;
+    series integer, start integer, number integer, digest blob, first integer, last integer, primary key (series, start))
+    without rowid;
 create table if not exists run (started integer, ended integer, result text);
 """
+
+
+def create(db: sqlite3.Connection) -> None:
+    """Create the tables that are missing, and the columns that an older version did not have."""
+    db.executescript(SCHEMA)
+    if "first" not in (name for _, name, *_ in db.execute("pragma table_info(digest)")):
+        db.execute("alter table digest add column first integer")
+        db.execute("alter table digest add column last integer")
+
 
 #: The condition that selects the rows of one series, in every table that has it.
 SERIES = "metadata_key = ? and event_type = ? and summary = ?"
@@ -72,7 +82,7 @@ def prove(db: sqlite3.Connection, series: SeriesId, interval: Interval, windows:
             return
         known = (db.execute("insert into series values (null, ?, ?, ?)", series).lastrowid,)
     db.execute("delete from digest where series = ? and start >= ? and start < ?", (*known, *interval))
-    db.executemany("insert into digest values (?, ?, ?, ?)", ((*known, *window) for window in windows))
+    db.executemany("insert into digest values (?, ?, ?, ?, ?, ?)", ((*known, *window) for window in windows))
 
 
 def cut(db: sqlite3.Connection, series: SeriesId, interval: Interval | None, table: str = "done", sink: str | None = None) -> int:

@@ -31,6 +31,13 @@ class Window(NamedTuple):
     start: int  #: Unix time
     number: int  #: datapoints
     digest: bytes
+    first: int | None = None  #: Unix time of the first datapoint; None if an older version did not note it
+    last: int | None = None  #: and of the last one
+
+    @property
+    def content(self) -> tuple[int, int, bytes]:
+        """What two windows with the same datapoints have in common."""
+        return self.start, self.number, self.digest
 
 
 class Digester:
@@ -44,6 +51,7 @@ class Digester:
 
     def _reset(self) -> None:
         self._count, self._ts, self._val = 0, sha256(), sha256()
+        self._first = self._last = 0
 
     def through(self, batches: Iterable[Batch], found: list[Window]) -> Iterator[Batch]:
         """The same batches; the digests of their windows are in `found` once all have been taken."""
@@ -63,6 +71,8 @@ class Digester:
                 ended += self.end()
                 self._start = start
             last = bisect_left(moments, start + self._window, first)
+            self._first = self._first if self._count else moments[first]
+            self._last = moments[last - 1]
             self._count += last - first
             self._ts.update(stamps[8 * first : 8 * last])
             self._val.update(values.part(first, last))
@@ -76,7 +86,7 @@ class Digester:
         total = sha256(b"esmond-etl %d %d %d " % (VERSION, self._start, self._count))
         total.update(self._ts.digest()[:SIZE])
         total.update(self._val.digest()[:SIZE])
-        found = Window(self._start, self._count, total.digest()[:SIZE])
+        found = Window(self._start, self._count, total.digest()[:SIZE], self._first, self._last)
         self._start = None
         self._reset()
         return [found]
