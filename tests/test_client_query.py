@@ -402,7 +402,7 @@ def test_a_perfsonar_5_archive_is_asked_where_it_says_and_only_for_a_window_with
     server = serve(respond)
     filters = ApiFilters()
     found = event_type(next(ApiConnect(server.url, filters).get_metadata()), "throughput")
-    with pytest.raises(ConfigError, match="say when to start"):
+    with pytest.raises(ConfigError, match="give a start"):
         found.get_data()
     filters.time_start = now - 3600
     assert [point.val for point in found.get_data()] == [5.0]

@@ -226,7 +226,7 @@ def scraped(port: int, wait: bool = False) -> dict[tuple[str, ...], float]:
     [
         (["--every", "often"], "'often' is not a duration"),
         (["--every", "0s"], "must be longer than 0"),
-        (["--metrics-port", "9999"], "--metrics-port goes with --every"),
+        (["--metrics-port", "9999"], "--metrics-port needs --every"),
         (["--every", "1s", "--reload"], "leave out --every or --reload"),
     ],
 )

@@ -65,12 +65,12 @@ def test_what_the_options_do_not_say_is_asked_for() -> None:
     answers = ["new.toml", "https://archive.example.net/", "parquet", "warehouse/", "30d", "throughput"]
     result = CliRunner().invoke(command, ["pipeline"], input="\n".join(answers) + "\n", standalone_mode=False)
     assert result.exception is None
-    assert [line.partition("?")[0] for line in re.findall(r"(File|URL|Where|Its path|What|Event types)", result.output)] == [
+    assert [line.partition("?")[0] for line in re.findall(r"(File|URL|Type|Its path|Start|Event types)", result.output)] == [
         "File",
         "URL",
-        "Where",
+        "Type",
         "Its path",
-        "What",
+        "Start",
         "Event types",
     ]
     pipeline: Any = config.load("new.toml")

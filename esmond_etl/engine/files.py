@@ -55,11 +55,14 @@ def database(path: Path) -> sqlite3.Connection:
     return found
 
 
-def database_copy(path: Path) -> sqlite3.Connection:
-    """A copy, in memory, of the SQLite database in the file `path`."""
+def database_to_read(path: Path, version: str) -> sqlite3.Connection:
+    """A connection that cannot change the ledger in the file `path`; if it is not of `version`, to a copy in memory, which can be."""
+    found = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", timeout=60, uri=True, check_same_thread=False)
+    if found.execute("select value from about where name = 'version'").fetchone() == (version,):
+        return found
     copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", timeout=60, uri=True)) as original:
-        original.backup(copy)
+    with closing(found):
+        found.backup(copy)
     return copy
 
 

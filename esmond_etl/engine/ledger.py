@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from esmond_etl.engine import tables
-from esmond_etl.engine.files import database, database_copy, remedy
+from esmond_etl.engine.files import database, database_to_read, remedy
 from esmond_etl.model.digest import Window
 from esmond_etl.model.errors import ConfigError, EsmondEtlError
 from esmond_etl.model.interval import Interval, IntervalSet
@@ -65,7 +65,7 @@ class Ledger:
         self._lock = threading.RLock()
         self._others: list[Ledger] = []
         try:
-            self._db = database_copy(path) if read_only else database(path)
+            self._db = database_to_read(path, _VERSION) if read_only else database(path)
             tables.create(self._db)
             self._check()
             version = self.about("version") or _VERSION
@@ -78,7 +78,7 @@ class Ledger:
 
     @classmethod
     def to_read(cls, path: Path) -> Ledger:
-        """A copy, in memory, of the ledger in the file `path`; an empty one if there is no such file: none is created."""
+        """The ledger in the file `path`, which is not changed; an empty one in memory if there is no such file: none is created."""
         return cls(path, read_only=True) if path.exists() else cls(Path(":memory:"))
 
     @classmethod

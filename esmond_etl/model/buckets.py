@@ -51,4 +51,5 @@ def canonical(texts: pa.Array) -> list[bytes] | None:
         return None
     if b":." in data.translate(_SIGNS, b"0123456789 "):
         return None
-    return [b"{" + b",".join(sorted(text.translate(None, b"{ ").split(b","))) + b"}" for text in data.split(b"}")[:-1]]
+    *compact, _ = data.translate(None, b"{ ").split(b"}")
+    return [b"{%b}" % b",".join(sorted(text.split(b","))) for text in compact]

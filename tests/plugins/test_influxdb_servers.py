@@ -132,7 +132,7 @@ def test_victoria_metrics_cannot_give_back_text_and_takes_none_for_lines(victori
     sink, batches = opened(victoria, bucket="any"), in_text(metadata())
     deliver(sink, *batches)
     for batch in batches:
-        with pytest.raises(SinkError, match=f"^{batch.series}: {victoria} is VictoriaMetrics, which keeps numbers alone"):
+        with pytest.raises(SinkError, match=f"^{batch.series}: {victoria} is VictoriaMetrics, which keeps only numbers"):
             list(sink.read(batch.series, SPAN))
     assert exported(victoria, "throughput_value", metadata_key="") == []
 
@@ -309,7 +309,7 @@ def test_what_victoria_metrics_cannot_say_is_left_out_and_said_once(victoria: st
     environment = {**os.environ, "ESMOND_ETL_LEDGER": str(tmp_path)}
     outcome(environment, "run", file)
     said = " ".join(outcome(environment, "verify", file).split())
-    assert f"4 series are not compared: {victoria} is VictoriaMetrics, which keeps numbers alone" in said
+    assert f"4 series are not compared: {victoria} is VictoriaMetrics, which keeps only numbers" in said
     assert "4 series, 12,002 datapoints the same" in said
     assert "all the same" in said
     facts = json.loads(outcome(environment, "verify", file, "--json"))

@@ -270,7 +270,7 @@ def test_what_no_document_has_a_place_for_is_refused_before_anything_is_read(pla
     assert "no place for it" in sink.refusal(Series(test, "ntp-offset"))
     assert "summaries" in sink.refusal(Series(test, "packet-count-sent", esmond_etl.Summary("aggregation", 300)))
     assert "a.example.net" in sink.refusal(Series(one_test("k", "failures", source="a.example.net"), "failures"))
-    assert "what type of test" in sink.refusal(Series(Metadata("k", event_types={}), "failures"))
+    assert "the type of this test is not known" in sink.refusal(Series(Metadata("k", event_types={}), "failures"))
 
 
 @pytest.fixture
