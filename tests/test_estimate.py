@@ -132,3 +132,9 @@ def test_a_sample_is_spread_over_all(items: list[int], most: int) -> None:
     assert places == sorted(set(places))
     ends = [-1, *places, len(items)]
     assert all(later - earlier <= 2 * len(items) // max(1, len(found)) + 1 for earlier, later in pairwise(ends))
+
+
+def test_measurements_that_begin_later_and_end_earlier_are_counted(tell: Callable[..., Told]) -> None:
+    records = [measured(number, 60, 9 + number, first=START + (4 + number) * DAY) for number in range(1, 5)]
+    check(tell([*records, measured(9, 3600, 20)], START + 21 * DAY))
+    check(tell([], START + 40 * DAY))

@@ -20,7 +20,7 @@ T = TypeVar("T")
 Kind = tuple[str, str]
 
 #: At least this many series of a kind are sampled.
-SERIES: Final = 12
+SERIES: Final = 6
 
 #: The sample may take this many requests, or a tenth of the requests of the run.
 BUDGET: Final = 500
@@ -36,9 +36,9 @@ FEW, MANY = 20, 20_000
 class Density(NamedTuple):
     """The density of a series, from the sample."""
 
-    datapoints: float  #: a second
-    size: float  #: bytes of columns a second
-    seconds: int  #: the time that it holds for
+    datapoints: float  #: per second
+    size: float  #: bytes of columns per second
+    time: Interval  #: the time that it holds for; there are no datapoints before and after it
 
 
 @dataclass
@@ -110,16 +110,41 @@ def _sample(stream: Stream, some: list[tuple[Series, IntervalSet]], found: Estim
 def _density(stream: Stream, series: Series, intervals: IntervalSet, length: int) -> tuple[Density, int]:
     """The density of a series, and the number of reads: a short one in each quarter; all of a quarter with hardly any datapoints."""
     pieces = [each for interval in intervals for each in interval.pieces(length)]
+    pieces, reads = _measured(stream, series, pieces)
     quarters = [pieces[each * len(pieces) // PLACES : (each + 1) * len(pieces) // PLACES] for each in range(PLACES)]
-    datapoints = size = reads = 0.0
+    datapoints = size = 0.0
     for quarter in filter(None, quarters):
         whole = sum(each.seconds for each in quarter)
         told, reads = _counted(stream, series, quarter[len(quarter) // 2]), reads + 1
-        if told.datapoints * told.seconds < FEW and len(quarter) > 1:
+        if told.datapoints * told.time.seconds < FEW and len(quarter) > 1:
             told, reads = _counted(stream, series, Interval(quarter[0].start, quarter[-1].end)), reads + 1
         datapoints += told.datapoints * whole
         size += told.size * whole
-    return Density(datapoints / intervals.seconds, size / intervals.seconds, intervals.seconds), int(reads)
+    if not pieces:
+        return Density(0, 0, Interval(0, 0)), reads
+    seconds = sum(each.seconds for each in pieces)
+    return Density(datapoints / seconds, size / seconds, Interval(pieces[0].start, pieces[-1].end)), reads
+
+
+def _measured(stream: Stream, series: Series, pieces: list[Interval]) -> tuple[list[Interval], int]:
+    """The pieces from the first to the last datapoint of a series, as far as the source can tell, and the number of reads."""
+    end = pieces[-1].end
+    asked: list[int] = []
+
+    def first_from(start: int) -> int:
+        asked.append(start)
+        found = stream.first(series, Interval(start, end))
+        return start if found is None else found
+
+    begin = first_from(pieces[0].start)
+    pieces = [each for each in pieces if each.end > begin]
+    # the last piece with datapoints: after it, the next datapoint is the end
+    known, over = 0, len(pieces)
+    probe = over - 1
+    while over - known > 1:
+        known, over = (probe, over) if first_from(pieces[probe].start) < end else (known, probe)
+        probe = (known + over) // 2
+    return pieces[:over], len(asked)
 
 
 def _counted(stream: Stream, series: Series, piece: Interval) -> Density:
@@ -132,7 +157,7 @@ def _counted(stream: Stream, series: Series, piece: Interval) -> Density:
             end = max(batch.moments[-1], piece.start + 1)
             break
     seconds = end - piece.start
-    return Density(datapoints / seconds, size / seconds, seconds)
+    return Density(datapoints / seconds, size / seconds, Interval(piece.start, end))
 
 
 def _simulate(stream: Stream, groups: Iterable[plan.Todo], samples: dict[Kind, dict[Series, Density]], found: Estimate) -> None:
@@ -148,16 +173,16 @@ def _simulate(stream: Stream, groups: Iterable[plan.Todo], samples: dict[Kind, d
 
 def _count(stream: Stream, task: Task, samples: dict[Kind, dict[Series, Density]], found: Estimate) -> float:
     """Count the datapoints and requests of the task; returns its size. A series outside the sample counts as the average of the sample."""
-    size, seconds = 0.0, task.interval.seconds
+    size = 0.0
     average: dict[Kind, tuple[float, float, float]] = {}
     for series in task.series:
         kind = _kind(series)
         of_kind = samples[kind]
         if density := of_kind.get(series):
-            taken = _taken(stream, series, density, seconds)
+            taken = _taken(stream, series, density, task.interval)
         else:
             if kind not in average:
-                each = [_taken(stream, series, density, seconds) for density in of_kind.values()]
+                each = [_taken(stream, series, density, task.interval) for density in of_kind.values()]
                 average[kind] = (fmean(a for a, _, _ in each), fmean(b for _, b, _ in each), fmean(c for _, _, c in each))
             taken = average[kind]
         _add(found.datapoints, kind, taken[0])
@@ -166,8 +191,9 @@ def _count(stream: Stream, task: Task, samples: dict[Kind, dict[Series, Density]
     return size
 
 
-def _taken(stream: Stream, series: Series, density: Density, seconds: int) -> tuple[float, float, float]:
-    """Datapoints, requests and bytes of a series in `seconds` seconds."""
+def _taken(stream: Stream, series: Series, density: Density, interval: Interval) -> tuple[float, float, float]:
+    """Datapoints, requests and bytes of a series in `interval`."""
+    seconds = interval.intersection(density.time).seconds
     datapoints = density.datapoints * seconds
     return datapoints, stream.source.requests(series, datapoints), density.size * seconds
 
