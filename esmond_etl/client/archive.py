@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
 import time
@@ -246,6 +247,9 @@ class Archive:
 
     def _body(self, request: _Request, response: urllib3.BaseHTTPResponse) -> bytes:
         """The body of `response`, decompressed; raises ContentError if it is larger than `largest`."""
+        if _length(response) <= self.largest:
+            whole: bytes = response.read(decode_content=False)  # four times as fast as in pieces
+            return whole
         parts, size = [], 0
         # in pieces: a compressed answer can be a thousand times larger when decompressed
         for part in response.stream(_PIECE, decode_content=True):
@@ -305,6 +309,12 @@ class Archive:
             raise error
         if self.stop.wait(seconds):
             raise StoppedError("told to stop")
+
+
+def _length(response: urllib3.BaseHTTPResponse) -> float:
+    """The length of a body that is not compressed; infinity if it is compressed, or the server does not say how long it is."""
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() and "Content-Encoding" not in response.headers else math.inf
 
 
 def _decoded(answer: Answer, url: str, decode: Callable[[bytes], T]) -> T:
