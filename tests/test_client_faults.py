@@ -12,6 +12,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from esmond_etl import IncompleteError, Metadata, Pipeline, Series
+from esmond_etl.cli import group
 from esmond_etl.client import wire
 from esmond_etl.engine.ledger import Ledger
 
@@ -155,3 +156,26 @@ def test_a_metadata_that_is_none_is_set_aside_and_the_rest_is_delivered(archive_
     assert "the archive lists an invalid entry" in next(iter(result.failures.values()))
     again = made.run(check=False)
     assert (again.read, len(again.failures)) == (0, 1)
+
+
+@pytest.mark.parametrize("command_line", [["list"], ["get"]], ids=lambda each: each[0])
+def test_entries_that_are_not_valid_are_reported_by_list_and_get(
+    serve: Any, answer: Any, command_line: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = {"metadata-key": "k", "source": "192.0.2.1", "event-types": None}
+    server = serve(lambda asked: answer(200, json.dumps([entry]).encode()))
+    assert group.run([*command_line, server.url]) == 1
+    assert "the archive lists an invalid entry (TypeError" in capsys.readouterr().err
+
+
+def test_a_moment_beyond_all_integers_of_the_ledger_is_a_fault_without_a_time() -> None:
+    batch = wire.decode_page(b'[{"ts": 1%b, "val": 1.0}, {"ts": 1, "val": 2.0}]' % (b"0" * 40), NUMBERS)
+    assert ([fault.ts for fault in batch.faults], batch.moments.tolist()) == ([None], [1])
+
+
+def test_a_number_too_large_for_a_double_is_an_error_with_its_place() -> None:
+    batch = wire.decode_page(
+        b'[{"ts": 1, "val": {"1": 2}}, {"ts": 5, "val": {"1": 1e400}}]', Series(Metadata("k"), "histogram-ttl")
+    )
+    with pytest.raises(ValueError, match=r"^k/histogram-ttl/base at 5: the value cannot be read"):
+        batch.values()

@@ -83,6 +83,34 @@ def test_a_stop_is_heard_while_an_answer_drips(raw: Any) -> None:
     assert time.monotonic() - started < 2
 
 
+def test_a_server_that_says_nothing_of_tls_is_asked_once_whether_it_is_http(raw: Any) -> None:
+    asked: list[int] = []
+
+    def silent(connection: socket.socket, ended: threading.Event) -> None:
+        asked.append(1)
+        ended.wait()
+
+    archive = Archive(raw(silent).replace("http:", "https:"), timeout=0.3)
+    with pytest.raises(RequestError, match=r"did not answer the TLS handshake within 0\.3 s: is it http\?$"):
+        archive.get(LIST, {}, len)
+    assert len(asked) == 1
+
+
+def test_a_stop_is_heard_during_the_tls_handshake(raw: Any) -> None:
+    archive = Archive(raw(drip(b"", b"")).replace("http:", "https:"), timeout=60)
+    threading.Timer(0.3, archive.stop.set).start()
+    started = time.monotonic()
+    with pytest.raises(StoppedError):
+        archive.get(LIST, {}, len)
+    assert time.monotonic() - started < 2
+
+
+def test_it_is_said_how_often_a_request_was_tried(raw: Any) -> None:
+    archive = Archive(raw(lambda connection, ended: None), retries=2, backoff=0)
+    with pytest.raises(RequestError, match=r"\(tried 3 times\)$"):
+        archive.get(LIST, {}, len)
+
+
 def test_a_stop_is_heard_while_a_write_waits(raw: Any) -> None:
     archive = Archive(raw(drip(b"", b"")), timeout=60)
     threading.Timer(0.3, archive.stop.set).start()

@@ -380,7 +380,7 @@ def test_a_stop_ends_the_waiting_for_a_retry(serve: Any, answer: Any) -> None:
     [("http://127.0.0.1:1/", "cannot connect: Connection refused"), ("http://no-such-host.invalid/", "cannot find the host: .*")],
 )
 def test_an_archive_that_is_not_there_is_named_in_plain_words(url: str, reason: str) -> None:
-    with pytest.raises(ArchiveError, match=rf"^GET {url}esmond/perfsonar/archive/: {reason}$"):
+    with pytest.raises(ArchiveError, match=rf"^GET {url}esmond/perfsonar/archive/: {reason} \(tried 2 times\)$"):
         Archive(url, retries=1, backoff=0.01).get(LIST, {}, len)
 
 

@@ -414,3 +414,16 @@ def test_help_loads_nothing_heavy() -> None:
 
     done = subprocess.run([sys.executable, "-c", CHEAP], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_mistake_in_our_own_code_is_a_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OverflowError("too large")
+
+    monkeypatch.setattr("esmond_etl.pipeline.file.load", broken)
+    assert run(["status", "p.toml"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("esmond-etl: OverflowError: too large: this is a mistake in esmond-etl or in a plugin")
+    monkeypatch.setenv("ESMOND_ETL_TRACEBACK", "1")
+    with pytest.raises(OverflowError):
+        run(["status", "p.toml"])

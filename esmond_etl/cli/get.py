@@ -88,15 +88,16 @@ def command(url: str, **given: Any) -> int:
         raise ConfigError("--directory takes --format csv, spreadsheet or jsonl")
     reader = Reader(selecting.connect(url, given))
     series = sorted(_selected(reader, given, interval), key=_place)
+    code = cli.INCOMPLETE if selecting.invalid(reader) else cli.DONE
     if not series:
         print(f"{url}: no such series from {interval}", file=sys.stderr)
-        return cli.DONE
+        return code
     reading = _Reading(reader, interval, selecting.namer(given["ip"]), show=bool(given["directory"]) or not sys.stdout.isatty())
     if given["directory"]:
         reading.into(given["directory"], series, format_name)
     else:
         reading.to(sys.stdout, series, format_name)
-    return cli.INCOMPLETE if reading.failed else cli.DONE
+    return cli.INCOMPLETE if reading.failed else code
 
 
 def _interval(given: dict[str, Any]) -> Interval:

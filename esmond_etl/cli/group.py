@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from esmond_etl import __version__, cli
-from esmond_etl.model.errors import ConfigError, EsmondEtlError, LockedError, PluginError
+from esmond_etl.model.errors import ConfigError, EsmondEtlError, LockedError, PluginError, described
 from esmond_etl.model.text import printable
 
 EPILOG = """\b
@@ -94,6 +94,11 @@ def run(arguments: list[str] | None = None) -> int:
         return cli.INCOMPLETE
     except EsmondEtlError as error:
         return _complain(f"esmond-etl: {printable(str(error))}", _exit_code(error))
+    except Exception as error:  # of our own code, or of a plugin's: a person gets a sentence all the same
+        if os.environ.get("ESMOND_ETL_TRACEBACK"):
+            raise
+        hint = "this is a mistake in esmond-etl or in a plugin; set ESMOND_ETL_TRACEBACK=1 to see where"
+        return _complain(f"esmond-etl: {printable(described(error))}: {hint}", cli.INCOMPLETE)
 
 
 def _complain(text: str, code: int) -> int:

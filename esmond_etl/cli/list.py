@@ -56,15 +56,16 @@ def command(url: str, **given: Any) -> int:
     start = selecting.moment_of("--start-time", given["start_time"], now - 86400, now)
     criteria = {**selecting.criteria(given), "summary-type": given["summary_type"], "summary-window": given["summary_window"]}
     selection = Selection(criteria | {"time-start": start}, frozenset(given["event_types"]) or None, None, Interval(start, now + 1))
-    listed = selection.metadata(Reader(selecting.connect(url, given)))
-    columns, rows = _rows(listed, given, selecting.namer(given["ip"]))
+    reader = Reader(selecting.connect(url, given))
+    columns, rows = _rows(selection.metadata(reader), given, selecting.namer(given["ip"]))
+    code = cli.INCOMPLETE if selecting.invalid(reader) else cli.DONE
     if not rows:
         print(f"{url}: no such tests since {moment(start)}", file=sys.stderr)
-        return cli.DONE
+        return code
     printer = PRINTERS[selecting.format_of(given, "table")](sys.stdout, columns)
     printer.rows(columns, rows)
     printer.end()
-    return cli.DONE
+    return code
 
 
 def _rows(

@@ -134,7 +134,11 @@ def rows(batch: Batch, name: Callable[[str | None], str | None]) -> Iterator[Row
     metadata, kind = series.metadata, shape(series)
     head = (name(metadata.source), name(metadata.destination), series.event_type, metadata.tool_name, *series.summary)
     nothing = [(None,) * len(kind.columns)]
-    for when, val in zip(pc.strftime(batch.ts, "%Y-%m-%d %H:%M:%S").to_pylist(), batch.values(), strict=True):
+    try:
+        values = batch.values()
+    except ValueError as error:
+        raise ContentError(str(error), series.served.uri) from None
+    for when, val in zip(pc.strftime(batch.ts, "%Y-%m-%d %H:%M:%S").to_pylist(), values, strict=True):
         try:
             parts = list(kind.rows(val))
         except (AttributeError, TypeError):

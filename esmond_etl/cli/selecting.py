@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import socket
+import sys
 import time
 import warnings
 from collections.abc import Callable
 from functools import cache
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from esmond_etl.cli.printing import OLD_NAMES, PRINTERS
 from esmond_etl.model.errors import ConfigError
 from esmond_etl.model.interval import parse_moment
+from esmond_etl.model.text import printable
+
+if TYPE_CHECKING:
+    from esmond_etl.client.reading import Reader
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -152,3 +157,10 @@ def connect(url: str, given: dict[str, Any]) -> Any:
 def now() -> int:
     """Unix time."""
     return int(time.time())
+
+
+def invalid(reader: Reader) -> bool:
+    """Print the entries of the archive's list that are not valid, on stderr; returns whether there were any."""
+    for reason in reader.unusable.values():
+        print(f"esmond-etl: {printable(reason)}", file=sys.stderr)
+    return bool(reader.unusable)

@@ -109,7 +109,7 @@ def command(pipelines: tuple[str, ...], from_: Any, to: Any, check_receipt: Path
         show.as_json(found[0].facts() if len(definitions) == 1 else [each.facts() for each in found])
     for verification in found if not as_json else ():
         verification.report()
-    return cli.INCOMPLETE if failed or any(each.differing for each in found) else cli.DONE
+    return cli.INCOMPLETE if failed or any(each.differing or each.invalid for each in found) else cli.DONE
 
 
 def _receipt_checked(definition: Definition, receipt: Path, as_json: bool) -> int:
@@ -174,6 +174,7 @@ class _Verification:
     explained: Counter[str] = field(default_factory=Counter)  #: summaries that differ for a known reason
     former: dict[Any, Any] = field(default_factory=dict)
     repaired: int = 0  #: windows
+    invalid: dict[str, str] = field(default_factory=dict)  #: entries of the source's list that are not valid -> the error
 
     @property
     def differing(self) -> list[Compared]:
@@ -194,6 +195,7 @@ class _Verification:
             with _opened(self.definition) as (delivery, ledger):
                 self.former = ledger.former()
                 self.series = list(delivery.stream.series(self.interval))
+                self.invalid = dict(delivery.stream.source.unusable())
                 self.pieces = self._pieces()
                 self._compare(delivery, ledger, told)
             broken = damaged(self.differing, self.series, self.definition.settings.window) if self.repair else []
@@ -281,6 +283,7 @@ class _Verification:
             **({"explained": dict(self.explained)} if self.summaries else {}),
             "left_out": dict(self.left_out),
             "differing": [facts(each) for each in self.differing],
+            "invalid": self.invalid,
             "former": {str(each): ", ".join(map(str, intervals)) for each, intervals in self.former.items()},
         }
 
@@ -288,6 +291,8 @@ class _Verification:
         """Print it."""
         name, differing = self.definition.name, self.differing
         show_differences(differing)
+        for reason in self.invalid.values():
+            print(show.wrapped(f"{name}: not compared: {reason}", sys.stdout))
         if self.repaired:
             print(f"{name}: {self.repaired:,} windows were delivered again")
         verdict = "all the same" if not differing else f"{len(differing):,} series differ"

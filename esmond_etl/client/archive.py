@@ -21,7 +21,7 @@ from urllib3.exceptions import (
 )
 from urllib3.util.retry import Retry
 
-from esmond_etl.client.failures import broken, failure, is_transient, translate_errors
+from esmond_etl.client.failures import broken, failure, is_time_out, is_transient, no_handshake, translate_errors
 from esmond_etl.client.guard import POOLS, Guard
 from esmond_etl.client.limit import Limit
 from esmond_etl.client.pace import Pace, Rate
@@ -122,6 +122,7 @@ class Archive:
         self._pool: Any = None  # of connections to `origin`
         self._pooled = not select_proxy(self.list_url, self._settings["proxies"])
         self._guard = Guard(self.stop)
+        self._answered = False  # nothing has come from the archive yet
         connect = min(self.timeout, CONNECT)
         self._both: tuple[float, float] = (connect, self.timeout)
         self._reading = urllib3.Timeout(connect=connect, read=self.timeout)
@@ -161,6 +162,7 @@ class Archive:
                 try:
                     retry = retry.increment("GET", request.url, error=error)
                 except MaxRetryError:
+                    error.args = (f"{error.args[0]} (tried {self.retries + 1} times)",) if self.retries else error.args
                     raise error from None
                 self._wait(max(retry.get_backoff_time(), getattr(error, "retry_after", 0)), error)
 
@@ -221,6 +223,7 @@ class Archive:
                 response.release_conn()
                 if watched.ended:  # a connection that is shut down may look like the end of the answer
                     raise OSError(watched.ended)
+                self._answered = True
         except (requests.RequestException, HTTPError, OSError) as error:
             if watched.ended == "stop":
                 raise StoppedError("told to stop") from None
@@ -228,6 +231,8 @@ class Archive:
                 raise RequestError(
                     f"{request.method} {request.url}: no complete answer within {seconds:g} s", request.url, True
                 ) from None
+            if not watched.sent and is_time_out(error):
+                raise no_handshake(request.method, request.url, self._both[0], final=not self._answered) from None
             raise broken(request.method, request.url, error, self.timeout) from None
         finally:
             self.traffic.count(received, len(request.body or b""))

@@ -72,10 +72,21 @@ def plain(reason: Exception) -> str:
     return f"{type(reason).__name__}: {reason}"
 
 
+def is_time_out(error: Exception) -> bool:
+    """Whether no answer came in time."""
+    return isinstance(error, requests.ReadTimeout | ReadTimeoutError | TimeoutError)
+
+
+def no_handshake(method: str, url: str, seconds: float, final: bool) -> RequestError:
+    """The error of a server that takes the connection, and then says nothing of TLS; `final` if it has never answered."""
+    failure = RequestError(f"{method} {url}: the server did not answer the TLS handshake within {seconds:g} s: is it http?", url)
+    failure.reached, failure.final = False, final
+    return failure
+
+
 def broken(method: str, url: str, error: Exception, timeout: float) -> RequestError:
-    timed_out = isinstance(error, requests.ReadTimeout | ReadTimeoutError | TimeoutError)
-    if timed_out:
-        return RequestError(f"{method} {url}: no answer within {timeout:g} s", url, timed_out)
+    if is_time_out(error):
+        return RequestError(f"{method} {url}: no answer within {timeout:g} s", url, timed_out=True)
     reason = error
     while isinstance(cause := getattr(reason, "reason", None) or (reason.args[0] if reason.args else None), Exception):
         reason = cause

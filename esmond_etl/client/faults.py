@@ -35,7 +35,7 @@ def one_by_one(body: bytes, series: Series) -> Batch:
     seconds, values, faults = array("q"), list[Any](), list[Fault]()
     for text, parsed in _items(body.decode("utf-8", "surrogateescape")):
         said = parsed.get("ts") if isinstance(parsed, dict) else None
-        where = said if type(said) is int else None
+        where = said if type(said) is int and said in _TIMES else None
         try:
             point = msgspec.json.decode(text.encode("utf-8", "strict"), type=_Point)
             ts = _second(point.ts)

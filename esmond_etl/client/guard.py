@@ -29,11 +29,14 @@ class Watched:
 
     deadline: float  #: monotonic
     connection: Any = None  #: the connection that it uses
+    sent: bool = False  #: the connection is made, and the request has been sent over it
     ended: str = ""  #: why it was ended: "stop" or "deadline"; "" if it was not ended
+
+    handshake: socket.socket | None = None  #: during the TLS handshake, which takes the connection's own socket, another one for it
 
     def end(self, reason: str) -> None:
         """Shut down the connection: the thread that waits gets an error at once."""
-        sock = getattr(self.connection, "sock", None)
+        sock = self.handshake or getattr(self.connection, "sock", None)
         if sock is not None:
             self.ended = reason
             with suppress(OSError):
@@ -82,7 +85,7 @@ class Guard:
 def _note(connection: Any) -> None:
     watched = getattr(_here, "watched", None)
     if watched is not None:
-        watched.connection = connection
+        watched.connection, watched.sent = connection, True
 
 
 class _Connection(HTTPConnection):
@@ -92,6 +95,20 @@ class _Connection(HTTPConnection):
 
 
 class _TLSConnection(HTTPSConnection):
+    def connect(self) -> None:
+        try:
+            super().connect()
+        finally:
+            if (watched := getattr(_here, "watched", None)) and watched.handshake:
+                watched.handshake.close()
+                watched.handshake = None
+
+    def _new_conn(self) -> socket.socket:
+        connected: socket.socket = super()._new_conn()
+        if watched := getattr(_here, "watched", None):
+            watched.handshake = connected.dup()
+        return connected
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         _note(self)
         super().request(*args, **kwargs)

@@ -144,7 +144,7 @@ class DataPayload:
     def __iter__(self) -> Iterator[DataPoint]:
         point = DataHistogram if self.data_type == "histogram" else DataPoint
         for batch in self.batches():
-            for ts, val in batch.to_points():
+            for ts, val in _points(batch):
                 yield point({"ts": ts, "val": val})
 
     def __len__(self) -> int:
@@ -166,6 +166,13 @@ def data_type(series: Series) -> str:
 def val_type(series: Series) -> pa.DataType:
     """The Arrow type of the opened values of `series`."""
     return OPENED.get(series.data_type, NUMBER if series.holds_numbers else JSON_TEXT)
+
+
+def _points(batch: Batch) -> Iterator[tuple[int, Any]]:
+    try:
+        return batch.to_points()
+    except ValueError as error:
+        raise ContentError(str(error), batch.series.served.uri) from None
 
 
 def opened(batch: Batch) -> Batch:

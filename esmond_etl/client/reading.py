@@ -25,7 +25,7 @@ TEXTS_PAGE: Final = 1000
 WALKS: Final = 5
 
 #: More metadata than any archive has.
-LONGEST_LIST: Final = 10_000_000
+LONGEST_LIST: Final = 2_000_000
 
 #: elmond refuses to list more than this many.
 ELMOND_END: Final = 10_000

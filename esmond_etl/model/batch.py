@@ -124,14 +124,23 @@ class Batch:
         return Batch(self.series, self.points.filter(mask), self.in_order, self.faults)
 
     def values(self) -> list[Any]:
-        """The values as Python objects: JSON text decoded, whole numbers as integers where the event type counts something."""
+        """The values as Python objects: JSON text decoded, whole numbers as integers where the event type counts something.
+
+        Raises ValueError, naming the series and the moment, if a text cannot be decoded: a number in it is too large for a double.
+        """
         values: list[Any] = self.val.to_pylist()
         if self.series.counts and self.val.type == NUMBER:
             return [int(value) if value is not None and abs(value) <= EXACT and value.is_integer() else value for value in values]
         if not self.is_json:
             return values
         decode = msgspec.json.Decoder().decode
-        return [decode(text) for text in values]
+        found: list[Any] = []
+        try:
+            found.extend(map(decode, values))
+        except msgspec.DecodeError as error:
+            when = self.seconds[len(found)]
+            raise ValueError(f"{self.series} at {when}: the value cannot be read: {error}") from None
+        return found
 
     def to_points(self) -> Iterator[DataPoint]:
         """The datapoints one by one: slow, for a few datapoints or for display."""

@@ -1,5 +1,6 @@
 """The archive's file: its tables, and connections to it."""
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -46,7 +47,9 @@ CREATE TABLE datapoint (
 
 
 def connect(path: str | Path) -> sqlite3.Connection:
-    """A connection to the archive in `path`, whose commits are on disk when they return."""
+    """A connection to the archive in `path`, whose commits are on disk when they return; a new file is private to its owner."""
+    if str(path) != ":memory:":
+        os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o600))
     db = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")

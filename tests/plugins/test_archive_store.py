@@ -249,3 +249,9 @@ def test_a_file_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(sqlite3.DatabaseError, match="not an archive"):
         Archive(tmp_path / "other.db")
+
+
+def test_a_new_file_is_private_to_its_owner(tmp_path: Path) -> None:
+    store = Archive(tmp_path / "new.db")
+    store.close()
+    assert (tmp_path / "new.db").stat().st_mode & 0o777 == 0o600
