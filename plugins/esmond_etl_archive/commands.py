@@ -30,8 +30,10 @@ def archive() -> None:
 )
 def serve_command(file: Path, port: int, host: str, token: str | None, script_alias: str, slow: float | None) -> None:
     """Serve the archive in FILE until interrupted; FILE is created if it is missing."""
-    from esmond_etl_archive.server import serve
-
+    try:
+        from esmond_etl_archive.server import serve
+    except ImportError as error:
+        raise click.UsageError(f"the embedded archive is not installed ({error}): pip install 'esmond-etl[archive]'") from None
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)  # blocked in all threads, so that sigwait gets them
     with _one_sentence(file), serve(file, port, token, host, script_alias, slow) as running:

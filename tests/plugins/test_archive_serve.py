@@ -23,6 +23,8 @@ import requests
 from esmond_etl_archive import Archive, Running
 from esmond_etl_archive.search import Slice, Times
 
+from esmond_etl.cli.group import run
+
 pytestmark = pytest.mark.slow
 
 TOKEN = "a token"
@@ -393,3 +395,9 @@ def test_a_slow_archive_adds_up_what_two_requests_write_at_once(tmp_path: Path) 
         values = {each["val"] for each in requests.get(f"{running.archive_url}{key}/packet-count-sent/base").json()}
         assert values == {1200.0}
         assert write(0) == 409
+
+
+def test_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "esmond_etl_archive.server", None)
+    assert run(["archive", "serve", "x.db"]) == 2
+    assert "pip install 'esmond-etl[archive]'" in capsys.readouterr().err
