@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -94,6 +95,20 @@ def test_a_server_that_says_nothing_of_tls_is_asked_once_whether_it_is_http(raw:
     with pytest.raises(RequestError, match=r"did not answer the TLS handshake within 0\.3 s: is it http\?$"):
         archive.get(LIST, {}, len)
     assert len(asked) == 1
+
+
+def test_a_stop_is_heard_while_a_connection_is_made() -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as stack:
+        for _ in range(4):  # they fill the queue, and nobody accepts them
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        archive = Archive(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=60)
+        threading.Timer(0.3, archive.stop.set).start()
+        started = time.monotonic()
+        with pytest.raises(StoppedError):
+            archive.get(LIST, {}, len)
+        assert time.monotonic() - started < 2
 
 
 def test_a_stop_is_heard_during_the_tls_handshake(raw: Any) -> None:

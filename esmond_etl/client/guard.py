@@ -9,9 +9,10 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any, Final
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
@@ -31,16 +32,34 @@ class Watched:
     connection: Any = None  #: the connection that it uses
     sent: bool = False  #: the connection is made, and the request has been sent over it
     ended: str = ""  #: why it was ended: "stop" or "deadline"; "" if it was not ended
-
     handshake: socket.socket | None = None  #: during the TLS handshake, which takes the connection's own socket, another one for it
+    made: SimpleQueue[socket.socket | BaseException] = field(
+        default_factory=SimpleQueue
+    )  #: the connected socket, or why there is none
 
     def end(self, reason: str) -> None:
         """Shut down the connection: the thread that waits gets an error at once."""
+        self.ended = reason
+        self.made.put(OSError(reason))
         sock = self.handshake or getattr(self.connection, "sock", None)
         if sock is not None:
-            self.ended = reason
             with suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not the one of TLS, which would wait for the other side
+
+    def connected(self, connect: Callable[[], socket.socket]) -> socket.socket:
+        """The socket that `connect` makes, in another thread: nothing can interrupt the look-up of a name, or a connection."""
+
+        def work() -> None:
+            try:
+                self.made.put(connect())
+            except BaseException as error:  # it is raised in the thread that waits
+                self.made.put(error)
+
+        threading.Thread(target=work, name="connect", daemon=True).start()
+        made = self.made.get()
+        if isinstance(made, BaseException):
+            raise made
+        return made
 
 
 class Guard:
@@ -82,13 +101,21 @@ class Guard:
                 each.end("stop" if stopped else "deadline")
 
 
+def _watched() -> Watched | None:
+    found: Watched | None = getattr(_here, "watched", None)
+    return found
+
+
 def _note(connection: Any) -> None:
-    watched = getattr(_here, "watched", None)
-    if watched is not None:
+    if watched := _watched():
         watched.connection, watched.sent = connection, True
 
 
 class _Connection(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        watched = _watched()
+        return watched.connected(super()._new_conn) if watched else super()._new_conn()
+
     def request(self, *args: Any, **kwargs: Any) -> None:
         _note(self)
         super().request(*args, **kwargs)
@@ -99,14 +126,16 @@ class _TLSConnection(HTTPSConnection):
         try:
             super().connect()
         finally:
-            if (watched := getattr(_here, "watched", None)) and watched.handshake:
+            if (watched := _watched()) and watched.handshake:
                 watched.handshake.close()
                 watched.handshake = None
 
     def _new_conn(self) -> socket.socket:
-        connected: socket.socket = super()._new_conn()
-        if watched := getattr(_here, "watched", None):
-            watched.handshake = connected.dup()
+        watched = _watched()
+        if watched is None:
+            return super()._new_conn()
+        connected = watched.connected(super()._new_conn)
+        watched.handshake = connected.dup()
         return connected
 
     def request(self, *args: Any, **kwargs: Any) -> None:
