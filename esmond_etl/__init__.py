@@ -117,6 +117,9 @@ if TYPE_CHECKING:
         Stage,
         digest_of,
     )
+    from esmond_etl.plugin.stopping import (
+        unless_stopped,
+    )
     from esmond_etl.plugin.transform import (
         BatchTransform,
         PointTransform,
@@ -220,6 +223,7 @@ _HOMES = {
         "Stage",
         "digest_of",
     ),
+    "plugin.stopping": ("unless_stopped",),
     "plugin.transform": (
         "BatchTransform",
         "PointTransform",
@@ -308,6 +312,7 @@ __all__ = [
     "text_column",
     "ts_bounds",
     "ts_column",
+    "unless_stopped",
 ]
 
 

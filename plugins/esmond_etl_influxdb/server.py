@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from esmond_etl import SinkError, StoppedError, Traffic
+from esmond_etl import SinkError, StoppedError, Traffic, unless_stopped
 from esmond_etl.client.failures import plain
 from esmond_etl_influxdb.answers import Failed, failed
 
@@ -169,7 +169,7 @@ class Server:
 
     def _exchanged(self, exchange: Callable[[], T], url: str) -> T:
         try:
-            return exchange()
+            return unless_stopped(exchange, self.stop)
         except self._api_exception as error:
             raise failed(error, url, self.old) from None
         except ReadTimeoutError:

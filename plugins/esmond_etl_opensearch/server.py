@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from esmond_etl import EsmondEtlError, StoppedError, Traffic, described
+from esmond_etl import EsmondEtlError, StoppedError, Traffic, described, unless_stopped
 
 #: Status codes of a server that cannot accept a request at the moment.
 _BUSY: Final = frozenset({429, 502, 503, 504})
@@ -63,7 +63,7 @@ class Server:
         if self.stop.is_set():
             raise StoppedError("told to stop")
         try:
-            answer = self.transport.perform_request(method, path, body=body)
+            answer = unless_stopped(lambda: self.transport.perform_request(method, path, body=body), self.stop)
         except TransportError as error:
             self.traffic.count(sent=len(body or b""))
             raise self._failed(method, path, error) from None

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
-from esmond_etl import EsmondEtlError, PluginError, SinkError, StoppedError
+from esmond_etl import EsmondEtlError, PluginError, SinkError, StoppedError, unless_stopped
 from esmond_etl_sql.dialects import Dialect
 
 T = TypeVar("T")
@@ -76,7 +76,7 @@ class Database:
         except ImportError:
             raise PluginError(f"the sql sink needs the ADBC driver of {dialect.name}: pip install {dialect.package}") from None
         with self._spoken():
-            self._first = self._dbapi.connect(uri, autocommit=True)
+            self._first = unless_stopped(lambda: self._dbapi.connect(uri, autocommit=True), stop)
 
     def close(self) -> None:
         """Close the connections."""
