@@ -136,10 +136,13 @@ class PointInTime:
         try:
             return str(self.server.ask("POST", path, keep_alive=_KEEP, allow_partial_pit_creation="false")["pit_id"])
         except ServerError as error:
-            if error.status == 404:
+            if error.status == 404 or _NO_INDEX in str(error):
                 return ""
             raise
 
+
+#: What OpenSearch 2.19 answers, with status 400, where no index at all matches a pattern.
+_NO_INDEX: Final = "invalid id: [null]"
 
 _WANTED: Final = ("hits.hits.sort", "hits.hits._source", "timed_out", "_shards.failed", "_shards.failures.reason.reason")
 _VERSIONS: Final = ("hits.hits._id", "hits.hits._index", "hits.hits._seq_no", "hits.hits._primary_term")
