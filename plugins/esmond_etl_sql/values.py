@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
-import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import JSON_TEXT, NUMBER, Batch, Reject, json_column
+from esmond_etl import NUMBER, Batch, Reject
+from esmond_etl.tables.columns import json_texts
 
 #: The kind of value, which decides on its table.
 Kind = Literal["number", "json"]
@@ -26,15 +25,7 @@ def column(val: pa.Array) -> pa.Array:
     """Values as float64 if they are numbers, else as JSON texts; raises ValueError for an integer that float64 cannot hold exactly."""
     if kind_of(val.type) == "number":
         return val.cast(NUMBER)
-    if pa.types.is_string(val.type) or pa.types.is_large_string(val.type):
-        return val.cast(JSON_TEXT)
-    encode = msgspec.json.Encoder().encode
-    plain: Callable[[Any], Any] = _as_object if pa.types.is_map(val.type) else lambda value: value
-    return json_column([encode(plain(value)) for value in val.to_pylist()])
-
-
-def _as_object(entries: list[tuple[Any, Any]] | None) -> dict[Any, Any] | None:
-    return None if entries is None else dict(entries)
+    return json_texts(val)
 
 
 def without_nan(batch: Batch) -> tuple[Batch, list[Reject]]:

@@ -20,7 +20,7 @@ from uuid import uuid4
 import adbc_driver_postgresql.dbapi as driver
 import pyarrow as pa
 import pytest
-from esmond_etl_sql import urls
+from esmond_etl_sql import urls, values
 from esmond_etl_sql.sink import SQLSink
 from pydantic import ValidationError
 
@@ -399,3 +399,8 @@ def test_memory_does_not_grow_with_the_task(tmp_path: Path) -> None:
         assert load.commit().written == 10 * rows
         assert sum(map(len, sink.read(each, long))) == 10 * rows
     assert held < 2 * text.nbytes  # 100 MB went in, 10 MB a page
+
+
+def test_an_empty_opened_histogram_is_an_empty_object() -> None:
+    histograms = pa.array([[], [("1", 2)], None], pa.map_(pa.string(), pa.int64()))
+    assert values.column(histograms).to_pylist() == ["{}", '{"1":2}', "null"]
