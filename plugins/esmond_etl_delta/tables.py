@@ -141,10 +141,17 @@ class Tables:
 
     def _make(self, name: str, schema: pa.Schema) -> DeltaTable:
         from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
 
         partitions = [column for column in PARTITIONS if column in schema.names]
-        # "ignore": another process may have created it meanwhile
-        return DeltaTable.create(self.uri(name), schema, mode="ignore", partition_by=partitions, storage_options=self.storage)
+        try:
+            # "ignore": another process may have created it meanwhile
+            return DeltaTable.create(self.uri(name), schema, mode="ignore", partition_by=partitions, storage_options=self.storage)
+        except DeltaError:  # it may also have done so at the very same moment
+            table = self.held(name)
+            if table is None:
+                raise
+            return table
 
     def notes(self) -> dict[str, str]:
         """The notes of the pipelines that deliver here, by name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -131,6 +132,21 @@ def test_two_that_replace_the_same_at_once_leave_one_of_them(tmp_path: Path) -> 
             list(pool.map(lambda each: deliver(each[0], each[1], THREE_DAYS), given))
             values = Counter(value for _, _, value in rows(tmp_path).elements())
             assert values in (Counter({float(turn): 72}), Counter({turn + 0.5: 72}))
+
+
+def test_two_that_create_one_table_at_the_same_moment_share_it(tmp_path: Path) -> None:
+    folders = [tmp_path / str(turn) for turn in range(25)]
+    with ThreadPoolExecutor(2) as pool:
+        for folder in folders:
+            tables = [Tables(str(folder), {}) for _ in range(2)]
+            both = threading.Barrier(2)
+
+            def note(each: tuple[str, Tables], both: threading.Barrier = both) -> None:
+                both.wait()
+                each[1].set_note(each[0], "{}")
+
+            list(pool.map(note, zip("ab", tables, strict=True)))
+            assert tables[0].notes() == {"a": "{}", "b": "{}"}
 
 
 def test_a_reader_never_sees_a_part_of_a_commit(tmp_path: Path) -> None:
