@@ -69,7 +69,7 @@ MISUSES = {
 
 
 def check(path: Path, program: str) -> subprocess.CompletedProcess[str]:
-    """What mypy says from a program that knows the packages as they are installed."""
+    """What mypy says of a program that knows the packages as they are installed."""
     path.joinpath("program.py").write_text(program)
     root = Path(__file__).parents[1]
     config = (

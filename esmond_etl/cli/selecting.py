@@ -101,7 +101,7 @@ def format_of(given: dict[str, Any], default: str) -> str:
 
 
 def moment_of(option: str, text: str | None, default: int, now: int) -> int:
-    """Unix time of a date its name for people, UTC unless it has a zone; raises ConfigError if it is not a date."""
+    """Unix time of a date as people write it, in UTC unless it has a zone; raises ConfigError if it is not a date."""
     if text is None:
         return default
     try:

@@ -80,7 +80,7 @@ def _is_multiple(difference: Difference) -> bool:
     return are_numbers and source != 0 and sink / source >= 2 and float(sink / source).is_integer()
 
 
-#: What called with every difference.
+#: The function that is called with every difference.
 Told = Callable[[Compared, Difference], None]
 
 

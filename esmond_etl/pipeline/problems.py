@@ -48,7 +48,7 @@ class Problem:
 
 
 def where(path: Path) -> str:
-    """A path its name for people: sink[0].url."""
+    """A path as people write it: sink[0].url."""
     return "".join(_parts(path))
 
 

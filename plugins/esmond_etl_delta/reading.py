@@ -66,7 +66,7 @@ class Snapshot:
         key = series.metadata.key
         if sum(self._sizes.get(fragment.path, 0) for fragment in self._files[place]) > LARGE:
             return self._load(place, pads.field("metadata_key") == key).drop_columns("metadata_key")
-        with self._lock:  # a thread that waits here most likely wants the same row group
+        with self._lock:  # a thread that waits here most likely wants the same day
             rows = self._recent.get(place)
             if rows is None:
                 rows = self._recent[place] = _indexed(self._load(place))
