@@ -78,6 +78,9 @@ if TYPE_CHECKING:
         Served,
         Summary,
     )
+    from esmond_etl.model.stopping import (
+        unless_stopped,
+    )
     from esmond_etl.model.traffic import (
         Traffic,
     )
@@ -116,9 +119,6 @@ if TYPE_CHECKING:
         Context,
         Stage,
         digest_of,
-    )
-    from esmond_etl.plugin.stopping import (
-        unless_stopped,
     )
     from esmond_etl.plugin.transform import (
         BatchTransform,
@@ -192,6 +192,7 @@ _HOMES = {
         "Served",
         "Summary",
     ),
+    "model.stopping": ("unless_stopped",),
     "model.traffic": ("Traffic",),
     "plugin.executor": (
         "Connect",
@@ -223,7 +224,6 @@ _HOMES = {
         "Stage",
         "digest_of",
     ),
-    "plugin.stopping": ("unless_stopped",),
     "plugin.transform": (
         "BatchTransform",
         "PointTransform",

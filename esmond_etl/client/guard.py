@@ -9,14 +9,15 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from queue import SimpleQueue
+from dataclasses import dataclass
 from typing import Any, Final
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from esmond_etl.model.stopping import unless_stopped
 
 #: How often the requests are checked, s.
 _OFTEN: Final = 0.2
@@ -29,37 +30,19 @@ class Watched:
     """One request that a thread waits for."""
 
     deadline: float  #: monotonic
+    stop: threading.Event
     connection: Any = None  #: the connection that it uses
     sent: bool = False  #: the connection is made, and the request has been sent over it
     ended: str = ""  #: why it was ended: "stop" or "deadline"; "" if it was not ended
     handshake: socket.socket | None = None  #: during the TLS handshake, which takes the connection's own socket, another one for it
-    made: SimpleQueue[socket.socket | BaseException] = field(
-        default_factory=SimpleQueue
-    )  #: the connected socket, or why there is none
 
     def end(self, reason: str) -> None:
         """Shut down the connection: the thread that waits gets an error at once."""
         self.ended = reason
-        self.made.put(OSError(reason))
         sock = self.handshake or getattr(self.connection, "sock", None)
         if sock is not None:
             with suppress(OSError):
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not the one of TLS, which would wait for the other side
-
-    def connected(self, connect: Callable[[], socket.socket]) -> socket.socket:
-        """The socket that `connect` makes, in another thread: nothing can interrupt the look-up of a name, or a connection."""
-
-        def work() -> None:
-            try:
-                self.made.put(connect())
-            except BaseException as error:  # it is raised in the thread that waits
-                self.made.put(error)
-
-        threading.Thread(target=work, name="connect", daemon=True).start()
-        made = self.made.get()
-        if isinstance(made, BaseException):
-            raise made
-        return made
 
 
 class Guard:
@@ -74,7 +57,7 @@ class Guard:
     @contextmanager
     def watch(self, seconds: float) -> Iterator[Watched]:
         """Watch the request that this thread sends in the context; it may take `seconds`."""
-        watched = Watched(time.monotonic() + seconds)
+        watched = Watched(time.monotonic() + seconds, self._stop)
         with self._lock:
             self._watched.add(watched)
             if self._thread is None:
@@ -112,9 +95,10 @@ def _note(connection: Any) -> None:
 
 
 class _Connection(HTTPConnection):
+    # nothing else can interrupt the look-up of a name, or a connection that is being made
     def _new_conn(self) -> socket.socket:
         watched = _watched()
-        return watched.connected(super()._new_conn) if watched else super()._new_conn()
+        return unless_stopped(super()._new_conn, watched.stop) if watched else super()._new_conn()
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         _note(self)
@@ -134,7 +118,7 @@ class _TLSConnection(HTTPSConnection):
         watched = _watched()
         if watched is None:
             return super()._new_conn()
-        connected = watched.connected(super()._new_conn)
+        connected = unless_stopped(super()._new_conn, watched.stop)
         watched.handshake = connected.dup()
         return connected
 
