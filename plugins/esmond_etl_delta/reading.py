@@ -14,6 +14,7 @@ import pyarrow.dataset as pads
 
 from esmond_etl import TS, Batch, EsmondEtlError, Interval, Series, Summary, ts_bounds
 from esmond_etl.tables.columns import readable
+from esmond_etl_delta.files import LARGE, read
 from esmond_etl_delta.tables import Tables, partition_of, reported, table_of
 
 if TYPE_CHECKING:
@@ -25,9 +26,6 @@ _EPOCH: Final = date(1970, 1, 1).toordinal()
 
 #: Bytes of decoded days in the cache at most.
 MOST: Final = 64 << 20
-
-#: Bytes of files: a larger day is read for one series at a time.
-LARGE: Final = 16 << 20
 
 _COLUMNS: Final = ["ts", "val", "metadata_key"]
 
@@ -44,11 +42,10 @@ class Snapshot:
 
     def __init__(self, table: DeltaTable) -> None:
         self.table, self.version = table, table.version()
-        self._dataset = table.to_pyarrow_dataset()
         self._lock = threading.Lock()
         self._recent: OrderedDict[tuple[str, int], Rows] = OrderedDict()
         self._files: dict[tuple[str, int], list[Any]] = defaultdict(list)
-        for fragment in self._dataset.get_fragments():
+        for fragment in table.to_pyarrow_dataset().get_fragments():
             keys = pads.get_partition_keys(fragment.partition_expression)
             self._files[keys["summary"], keys["date"].toordinal() - _EPOCH].append(fragment)
         sizes = pa.table(table.get_add_actions(flatten=True)).select(["path", "size_bytes"]).to_pylist()
@@ -65,7 +62,7 @@ class Snapshot:
         place = (partition_of(series.summary), day)
         key = series.metadata.key
         if sum(self._sizes.get(fragment.path, 0) for fragment in self._files[place]) > LARGE:
-            return self._load(place, pads.field("metadata_key") == key).drop_columns("metadata_key")
+            return self._load(place, key).drop_columns("metadata_key")
         with self._lock:  # a thread that waits here most likely wants the same day
             rows = self._recent.get(place)
             if rows is None:
@@ -76,12 +73,8 @@ class Snapshot:
         first, count = rows.places.get(key, (0, 0))
         return rows.table.slice(first, count)
 
-    def _load(self, place: tuple[str, int], wanted: Any = None) -> pa.Table:
-        schema = self._dataset.schema
-        tables = [
-            fragment.to_table(schema=schema, columns=_COLUMNS, filter=wanted, use_threads=False) for fragment in self._files[place]
-        ]
-        table = pa.concat_tables(tables).combine_chunks()
+    def _load(self, place: tuple[str, int], key: str | None = None) -> pa.Table:
+        table = pa.concat_tables([read(fragment, _COLUMNS, key) for fragment in self._files[place]]).combine_chunks()
         return table.take(pc.sort_indices(table, [("metadata_key", "ascending"), ("ts", "ascending")]))
 
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 from esmond_etl import EsmondEtlError, PluginError, Summary
 from esmond_etl.tables import catalog
 from esmond_etl.tables.places import without_secrets
+from esmond_etl_delta.files import whole
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -156,7 +157,7 @@ class Tables:
     def notes(self) -> dict[str, str]:
         """The notes of the pipelines that deliver here, by name."""
         table = self.open(OWNERS)
-        rows = [] if table is None else table.to_pyarrow_table().to_pylist()
+        rows = [] if table is None else whole(table).to_pylist()
         return {row["name"]: row["note"] for row in rows}
 
     def set_note(self, name: str, note: str | None) -> None:
@@ -174,7 +175,7 @@ def needed() -> None:
 
 def entries(table: DeltaTable | None) -> pa.Table:
     """The table of metadata, with the columns of `esmond_etl.tables.catalog`."""
-    return catalog.SCHEMA.empty_table() if table is None else table.to_pyarrow_table().cast(catalog.SCHEMA)
+    return catalog.SCHEMA.empty_table() if table is None else whole(table).cast(catalog.SCHEMA)
 
 
 def quoted(text: str) -> str:

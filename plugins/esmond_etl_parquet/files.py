@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from esmond_etl import TS, Batch, Interval, Series, SinkError, Summary, text_column, ts_bounds
 from esmond_etl.tables import columns
 from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.groups import groups_with
 from esmond_etl_parquet import encoding
 from esmond_etl_parquet.tree import Tree
 
@@ -193,18 +194,10 @@ def read_rows(tree: Tree, part: Part, series: Series, interval: Interval) -> Ite
         listed = keys_in(file)
         if listed is not None and key not in listed:
             return
-        groups = [group for group in range(file.num_row_groups) if _may_hold(file.metadata.row_group(group), key)]
-        for batch in file.iter_batches(row_groups=groups, columns=["ts", "val", "metadata_key"], use_threads=False):
+        for batch in file.iter_batches(row_groups=groups_with(file, key), columns=["ts", "val", "metadata_key"], use_threads=False):
             mine = batch.filter(_rows(batch, wanted, interval))
             if mine.num_rows:
                 yield columns.readable(series, mine.column("ts").cast(TS), mine.column("val"))
-
-
-def _may_hold(group: pq.RowGroupMetaData, key: str) -> bool:
-    for column in map(group.column, range(group.num_columns)):
-        if column.path_in_schema == "metadata_key" and column.statistics is not None and column.statistics.has_min_max:
-            return bool(column.statistics.min <= key <= column.statistics.max)
-    return True
 
 
 class Left(NamedTuple):

@@ -21,6 +21,7 @@ import pytest
 from click.testing import CliRunner
 from deltalake import DeltaTable
 from esmond_etl_archive.samples import START as SAMPLED
+from esmond_etl_delta import files, reading
 from esmond_etl_delta.sink import DeltaSink
 from esmond_etl_delta.source import DeltaSource
 from esmond_etl_delta.tables import Tables
@@ -105,6 +106,19 @@ def test_duckdb_polars_and_arrow_read_the_same(tmp_path: Path) -> None:
         (39.0, 5),
     ]
     assert histograms.schema.field("val").type == pa.map_(pa.string(), pa.int64())
+
+
+def test_a_large_day_is_read_for_one_series_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(tmp_path) as sink:
+        deliver(sink, hourly(1.0, "a") | hourly(2.0, "b", "c"), THREE_DAYS)
+        deliver(sink, hourly(3.0, "d"), THREE_DAYS)
+    for module in (files, reading):
+        monkeypatch.setattr(module, "LARGE", 0)
+    source = DeltaSource(path=str(tmp_path))
+    source.open(Context())
+    read = {each.metadata.key: dict(points_of(source.read(each, THREE_DAYS))) for each in source.series(THREE_DAYS)}
+    moments = range(THREE_DAYS.start, THREE_DAYS.end, 3600)
+    assert read == {key: dict.fromkeys(moments, value) for key, value in (("a", 1.0), ("b", 2.0), ("c", 2.0), ("d", 3.0))}
 
 
 def test_a_commit_names_its_tasks(tmp_path: Path) -> None:
