@@ -13,6 +13,9 @@ from typing import Final, NamedTuple
 NUMBERS: Final = ("throughput", "packet-count-sent", "packet-loss-rate", "packet-retransmits")
 HISTOGRAMS: Final = ("histogram-owdelay",)
 
+#: The event types of one test of one-way latency, of which each result has one datapoint.
+LATENCY: Final = ("histogram-owdelay", "packet-count-sent", "packet-count-lost", "packet-loss-rate", "time-error-estimates")
+
 #: When the measurements begin: 2014-04-13T20:40:00Z.
 START: Final = 1397421600
 
@@ -58,10 +61,9 @@ def key_of(number: int) -> str:
     return f"{Random(number).getrandbits(128):032x}"
 
 
-def entry(number: int, size: Size, updated: int = START) -> bytes:
+def entry(number: int, names: Sequence[str], updated: int = START) -> bytes:
     """One entry of the list of metadata, without its opening brace."""
     uri = f"{ROOT}{key_of(number)}/"
-    names = NUMBERS + (HISTOGRAMS if size.histograms else ())
     return json.dumps(
         {
             "url": uri,
@@ -96,6 +98,23 @@ def series(size: Size, seed: int = 7) -> Iterator[tuple[str, str, Texts]]:
             yield key, name, Texts.of(ts, rng.choices(pool, k=length))
 
 
+def results(size: Size, seed: int = 7) -> Iterator[tuple[str, str, Texts]]:
+    """Every series of tests of one-way latency: `size.numbers` results each, once a minute, as (metadata key, event type, texts)."""
+    rng = Random(seed)
+    clock = [repr(rng.randrange(1, 400) / 1000) for _ in range(400)]
+    counts = {name: ["600"] * 9 + ["599"] for name in LATENCY[1:2]} | {name: ["0"] * 9 + ["1"] for name in LATENCY[2:3]}
+    pools = {
+        LATENCY[0]: [_histogram(rng, 40) for _ in range(5000)],
+        **counts,
+        LATENCY[3]: ["0.0"] * 9 + [repr(1 / 600)],
+        LATENCY[4]: clock,
+    }
+    for number in range(size.metadata):
+        ts = [START + 60 * row for row in range(1, size.numbers + 1)]
+        for name, pool in pools.items():
+            yield key_of(number), name, Texts.of(ts, rng.choices(pool, k=size.numbers))
+
+
 def _pools(rng: Random, size: Size) -> dict[str, list[str]]:
     pools = {
         "throughput": [repr(float(rng.randrange(4_000_000, 9_999_999) * 1000)) for _ in range(50_000)],
@@ -108,6 +127,6 @@ def _pools(rng: Random, size: Size) -> dict[str, list[str]]:
     return pools
 
 
-def _histogram(rng: Random) -> str:
-    first, buckets = rng.randrange(50, 2000), rng.randrange(10, 201)
+def _histogram(rng: Random, most: int = 200) -> str:
+    first, buckets = rng.randrange(50, 2000), rng.randrange(10, most + 1)
     return "{" + ", ".join(f'"{(first + each) / 10}": {rng.randrange(1, 60)}' for each in range(buckets)) + "}"

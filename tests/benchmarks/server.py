@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from urllib.parse import parse_qsl
 
-from tests.benchmarks.data import HISTOGRAMS, NUMBERS, ROOT, START, Size, Texts, entry, series
+from tests.benchmarks.data import HISTOGRAMS, LATENCY, NUMBERS, ROOT, START, Size, Texts, entry, results, series
 
 HEAD = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nDate: Mon, 14 Apr 2014 00:00:00 GMT\r\nContent-Length: %d\r\n\r\n"
 
@@ -22,13 +22,14 @@ HEAD = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nDate: Mon, 14 Apr 2014
 class Archive:
     """What is served."""
 
-    def __init__(self, size: Size, empty: bool, alike: bool) -> None:
-        names = NUMBERS + (HISTOGRAMS if size.histograms else ())
+    def __init__(self, size: Size, empty: bool, alike: bool, latency_tests: bool) -> None:
+        names = LATENCY if latency_tests else NUMBERS + (HISTOGRAMS if size.histograms else ())
         updated = START + 60 * (size.numbers + 10)
-        self.entries = [entry(number, size, updated) for number in range(size.metadata)]
+        self.entries = [entry(number, names, updated) for number in range(size.metadata)]
+        make = results if latency_tests else series
         self.alike = alike
         self.texts: dict[str, Texts] = {}
-        for key, name, texts in series(size._replace(metadata=1) if alike else size) if not empty else ():
+        for key, name, texts in make(size._replace(metadata=1) if alike else size) if not empty else ():
             self.texts[f"{name}/base" if alike else f"{ROOT}{key}/{name}/base"] = texts
         self.total, self.names = size.metadata, names
         self.asked: Counter[str] = Counter()
@@ -109,9 +110,12 @@ def main() -> None:
     parser.add_argument("--latency", type=float, default=0.05, help="s")
     parser.add_argument("--empty", action="store_true", help="list metadata that have no datapoints")
     parser.add_argument("--alike", action="store_true", help="all series of an event type have the same datapoints")
+    parser.add_argument("--latency-tests", action="store_true", help="tests of one-way latency, with NUMBERS results each")
     options = parser.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # the measured have the others for themselves
-    archive = Archive(Size(options.metadata, options.numbers, options.histograms), options.empty, options.alike)
+    archive = Archive(
+        Size(options.metadata, options.numbers, options.histograms), options.empty, options.alike, options.latency_tests
+    )
     asyncio.run(serve(archive, options.latency))
 
 

@@ -300,7 +300,7 @@ SERVED: dict[str, tuple[Callable[[Served, Size], tuple[list[Contender], list[Lim
     "influxdb": (influxdb, FULL),
 }
 
-OTHERS = ("mirror", "start_up", "memory")
+OTHERS = ("mirror", "opensearch", "start_up", "memory")
 
 
 def measured(name: str, rounds: int, folder: Path) -> Table:
@@ -312,6 +312,10 @@ def measured(name: str, rounds: int, folder: Path) -> Table:
             in_turn(contenders, rounds, folder)
     elif name == "mirror":
         contenders, limits = _mirrored(rounds, folder)
+    elif name == "opensearch":
+        from tests.benchmarks import documents  # it needs pytest
+
+        contenders, limits = documents.run(rounds, folder, in_turn)
     elif name == "start_up":
         contenders, limits = start_up()
         in_turn(contenders, 3 * rounds, folder)
