@@ -111,6 +111,7 @@ if TYPE_CHECKING:
         Reject,
         Sink,
         Task,
+        View,
     )
     from esmond_etl.plugin.source import (
         Source,
@@ -217,6 +218,7 @@ _HOMES = {
         "Reject",
         "Sink",
         "Task",
+        "View",
     ),
     "plugin.source": ("Source",),
     "plugin.stage": (
@@ -292,6 +294,7 @@ __all__ = [
     "Task",
     "Traffic",
     "Transform",
+    "View",
     "__version__",
     "ceil",
     "described",

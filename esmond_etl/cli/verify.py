@@ -219,14 +219,13 @@ class _Verification:
         return list(proof.sampled(chosen, self.interval, self.definition.settings.window, self.sample, today))
 
     def _compare(self, delivery: Delivery, ledger: Ledger, told: Any) -> None:
-        from esmond_etl.engine.verify import verify
+        from esmond_etl.engine.verify import count, verify
 
         if self.summaries:
             self._compare_summaries(delivery, told)
             return
         pieces = self._not_proven(delivery, ledger) if self.quick else self.pieces
-        total = len(pieces) * len(self.definition.sinks)
-        self.results += watched(verify(delivery, ledger, pieces, told), total, self.definition.name)
+        self.results += watched(verify(delivery, ledger, pieces, told), count(self.definition, pieces), self.definition.name)
         self.equal += sum(each.equal for each in self.results)
 
     def _compare_summaries(self, delivery: Delivery, told: Any) -> None:

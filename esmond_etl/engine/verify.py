@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,7 +22,8 @@ from esmond_etl.model.equality import same_value
 from esmond_etl.model.errors import NotComparableError, described
 from esmond_etl.model.interval import IntervalSet
 from esmond_etl.model.series import Series, SeriesId
-from esmond_etl.plugin.sink import Sink
+from esmond_etl.pipeline.definition import Definition
+from esmond_etl.plugin.sink import Sink, View
 
 #: This many differences of a series are shown; all are counted.
 SHOWN = 5
@@ -93,20 +94,40 @@ class Piece(NamedTuple):
 
 def verify(delivery: Delivery, ledger: Ledger, pieces: Iterable[Piece], told: Told | None = None) -> Iterator[Compared]:
     """How each of `pieces` compares with each sink, in the given order; several threads call `told` with every difference."""
-    definition = delivery.definition
     rejected = known_rejects(ledger)
-    pairs = [(label, sink, each) for each in pieces for label, sink in zip(definition.labels, definition.sinks, strict=True)]
+    pairs = [(place, each) for each in pieces for place in _places(delivery.definition)]
 
-    def compared(pair: tuple[str, Sink, Piece]) -> Compared:
-        label, sink, piece = pair
+    def compared(pair: tuple[_Place, Piece]) -> Compared:
+        (label, sink, name, view), piece = pair
         known = rejected.get((label, piece.series.id), frozenset())
-        result = Compared(piece.series.id, label, known=known, one_a_second=sink.features.one_a_second)
+        result = Compared(piece.series.id, name, known=known, one_a_second=sink.features.one_a_second)
         if told:
             result.told = told
-        return _compare(delivery.stream, sink, piece, result)
+        return _compare(delivery.stream, sink, view, piece, result)
 
-    with ThreadPoolExecutor(definition.settings.threads, "verify") as pool:
+    with ThreadPoolExecutor(delivery.definition.settings.threads, "verify") as pool:
         yield from pool.map(compared, pairs)
+
+
+class _Place(NamedTuple):
+    """What is compared with the source: a sink, or another view of what it stored."""
+
+    label: str  #: of the sink
+    sink: Sink
+    name: str
+    view: View
+
+
+def _places(definition: Definition) -> Iterator[_Place]:
+    for label, sink in zip(definition.labels, definition.sinks, strict=True):
+        yield _Place(label, sink, label, sink)
+        for name, view in sink.views().items():
+            yield _Place(label, sink, f"{label} {name}", view)
+
+
+def count(definition: Definition, pieces: Sized) -> int:
+    """The number of comparisons that `verify` makes."""
+    return len(pieces) * len(list(_places(definition)))
 
 
 def known_rejects(ledger: Ledger) -> dict[tuple[str, SeriesId], frozenset[int]]:
@@ -117,12 +138,12 @@ def known_rejects(ledger: Ledger) -> dict[tuple[str, SeriesId], frozenset[int]]:
     return {place: frozenset(moments) for place, moments in found.items()}
 
 
-def _compare(stream: Stream, sink: Sink, piece: Piece, result: Compared) -> Compared:
+def _compare(stream: Stream, sink: Sink, view: View, piece: Piece, result: Compared) -> Compared:
     target = stream.becomes(piece.series)
     try:
         for interval in piece.intervals if target is not None else ():
             assert target is not None
-            compare(map(sink.shows, stream.read(piece.series, interval)), sink.read(target, interval), result)
+            compare(map(sink.shows, stream.read(piece.series, interval)), view.read(target, interval), result)
     except NotComparableError as error:
         result.left_out = error.reason
     except Exception as error:  # source, transforms and sink may raise anything

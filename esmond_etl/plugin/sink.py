@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from esmond_etl.model.batch import Batch
 from esmond_etl.model.errors import SinkError
@@ -95,6 +95,13 @@ class Features:
     prints: bool = False  #: datapoints go to standard output, so nothing else may be printed there
 
 
+class View(Protocol):
+    """A way to read what a sink stored."""
+
+    def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
+        """The datapoints of `series` in `interval`, oldest first; raises EsmondEtlError if they cannot be read."""
+
+
 class Sink(Stage):
     """A target that datapoints are delivered to.
 
@@ -124,6 +131,13 @@ class Sink(Stage):
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
         """The target's datapoints of `series` in `interval`, oldest first; raises SinkError if they cannot be read."""
         raise SinkError(f"a {type(self).__name__} cannot be read back")
+
+    def views(self) -> Mapping[str, View]:
+        """Other ways in which programs read what this sink stored, by name: `verify` compares each of them, too.
+
+        They can be used while the sink is open.
+        """
+        return {}
 
     def ready(self) -> None:
         """Find out whether the target answers, before anything is read for the first task; raises SinkError if it does not.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from threading import Semaphore
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
@@ -78,10 +79,11 @@ class Connection(Stage):
             serializer=_as_it_is(),
             max_retries=0,
             timeout=self.timeout,
-            pool_maxsize=context.parallel + 4,
+            pool_maxsize=context.parallel,
             **self._tls(urls),
         )
-        self._server = Server(client.transport, urls[0].rstrip("/"), self.retries, self.backoff, context.stop, Traffic())
+        slots = Semaphore(context.parallel)
+        self._server = Server(client.transport, urls[0].rstrip("/"), self.retries, self.backoff, context.stop, Traffic(), slots)
 
     def _tls(self, urls: list[str]) -> dict[str, Any]:
         if not any(url.startswith("https:") for url in urls):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Event
+from threading import Event, Semaphore
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -16,6 +17,8 @@ from esmond_etl import EsmondEtlError, StoppedError, Traffic, described, unless_
 #: Status codes of a server that cannot accept a request at the moment.
 _BUSY: Final = frozenset({429, 502, 503, 504})
 _LONGEST_PAUSE: Final = 60
+#: How often a request that waits for others looks whether it must stop, s.
+_OFTEN: Final = 0.2
 
 
 class ServerError(EsmondEtlError):
@@ -39,6 +42,7 @@ class Server:
     backoff: float  #: s
     stop: Event
     traffic: Traffic
+    slots: Semaphore  #: one for each request that may be under way
 
     def ask(self, method: str, path: str, body: Any = None, kind: Any = Any, **params: Any) -> Any:
         """The answer to a request, decoded as `kind`; a body is JSON text, or an object to encode."""
@@ -60,10 +64,9 @@ class Server:
     def _asked(self, method: str, path: str, body: bytes | str | None, kind: Any) -> Any:
         from opensearchpy.exceptions import OpenSearchException, TransportError
 
-        if self.stop.is_set():
-            raise StoppedError("told to stop")
         try:
-            answer = unless_stopped(lambda: self.transport.perform_request(method, path, body=body), self.stop)
+            with self._slot():
+                answer = unless_stopped(lambda: self.transport.perform_request(method, path, body=body), self.stop)
         except TransportError as error:
             self.traffic.count(sent=len(body or b""))
             raise self._failed(method, path, error) from None
@@ -76,6 +79,19 @@ class Server:
             return msgspec.json.decode(answer, type=kind)
         except msgspec.MsgspecError as error:
             raise ServerError(f"{self.url}{path}: unexpected answer ({error}): {str(answer)[:80]!r}", 200) from None
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        """Wait until one more request may be under way; raises StoppedError if the run is told to stop meanwhile."""
+        while not self.slots.acquire(timeout=_OFTEN):
+            if self.stop.is_set():
+                raise StoppedError("told to stop")
+        try:
+            if self.stop.is_set():
+                raise StoppedError("told to stop")
+            yield
+        finally:
+            self.slots.release()
 
     def _failed(self, method: str, path: str, error: Any) -> ServerError:
         status, reason = error.status_code, error.error

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 from typing import ClassVar
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, field_validator
 
-from esmond_etl import Batch, Context, Features, Interval, Load, Series, Sink, SinkError, Task
+from esmond_etl import Batch, Context, Features, Interval, Load, Series, Sink, SinkError, Task, View
+from esmond_etl.client.archive import Archive
+from esmond_etl.client.urls import is_url
 from esmond_etl_opensearch import datapoints, setup
 from esmond_etl_opensearch.bulk import Bulk
 from esmond_etl_opensearch.codec import metadata as tests
@@ -19,6 +21,7 @@ from esmond_etl_opensearch.connection import Connection
 from esmond_etl_opensearch.load import OpenSearchLoad, Target
 from esmond_etl_opensearch.search import PointInTime
 from esmond_etl_opensearch.server import ServerError
+from esmond_etl_opensearch.through import Elmond
 
 _DAYS = "perfSONAR's policy deletes an index 180 days after its creation, whatever the age of the data"
 
@@ -52,12 +55,25 @@ class OpenSearchSink(Connection, Sink):
     report_missing: bool = Field(
         False, description="whether a run that copies whole documents reports by host and hour how many were missing"
     )
+    elmond: str | None = Field(
+        None,
+        description="URL of the elmond of the same archive: `verify` compares what it shows, too",
+        examples=["https://archive.example.net/"],
+    )
 
     _target: Target = PrivateAttr()
     _executor: ThreadPoolExecutor = PrivateAttr()
     _lock: Lock = PrivateAttr()
     _ready: bool = PrivateAttr(False)
     _remark: str = PrivateAttr("")
+    _elmond: Elmond | None = PrivateAttr(None)
+
+    @field_validator("elmond")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value is not None and not is_url(value):
+            raise ValueError("is not the URL of an elmond: write https://HOST/")
+        return value
 
     @property
     def features(self) -> Features:
@@ -75,10 +91,27 @@ class OpenSearchSink(Connection, Sink):
         bulk = Bulk(self._server, self._executor)
         self._target = Target(self._server, bulk, f"{self.index},{self._pattern}", self._pattern, self.stream)
         self._ready, self._lock = False, Lock()
+        self._elmond = self._opened(self.elmond, context) if self.elmond else None
+
+    def _opened(self, url: str, context: Context) -> Elmond:
+        return Elmond(
+            Archive(
+                url,
+                verify=self.verify,
+                ca=self.ca,
+                timeout=self.timeout,
+                retries=self.retries,
+                backoff=self.backoff,
+                parallel=context.parallel,
+                stop=context.stop,
+            )
+        )
 
     def close(self) -> None:
         """Close the connections."""
         self._executor.shutdown(cancel_futures=True)
+        if self._elmond is not None:
+            self._elmond.close()
         super().close()
 
     def refusal(self, series: Series) -> str | None:
@@ -164,3 +197,7 @@ class OpenSearchSink(Connection, Sink):
                 yield from datapoints.read(view, series, interval)
         except ServerError as error:
             raise SinkError(f"{series}: {error}") from None
+
+    def views(self) -> Mapping[str, View]:
+        """What elmond shows of the documents, if its URL is known."""
+        return {} if self._elmond is None else {"through elmond": self._elmond}

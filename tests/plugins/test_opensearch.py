@@ -126,6 +126,49 @@ def compared(path: Path) -> tuple[int, list[Any]]:
     return sum(each.equal for each in found), [each for each in found if not each.same]
 
 
+def test_what_elmond_shows_is_compared_too(filled: Any, place: Place, tmp_path: Path) -> None:
+    def through(url: str) -> tuple[int, list[Any]]:
+        path.write_text(text + f'elmond = "{url}"\n')
+        return compared(path)
+
+    path = to_opensearch(tmp_path, filled.url, place)
+    result, text = ran(path), path.read_text()
+    assert through(filled.url) == (2 * result.read, [])  # the archive shows what elmond should: the same keys and datapoints
+    shorter = esmond_etl_archive.Archive(tmp_path / "shorter.db")
+    esmond_etl_archive.load(shorter, esmond_etl_archive.sample(days=1, hosts=3))
+    with esmond_etl_archive.serve(shorter) as elmond:
+        equal, differing = through(elmond.url)
+    assert 0 < sum(each.missing for each in differing) == 2 * result.read - equal
+    assert {each.sink for each in differing} == {"sink[0] (opensearch) through elmond"}
+    with esmond_etl_archive.serve(tmp_path / "empty.db") as elmond:
+        equal, differing = through(elmond.url)
+    assert sum(each.missing for each in differing) == result.read == equal
+
+
+def test_an_event_type_that_elmond_does_not_list_is_left_out(
+    filled: Any, place: Place, tmp_path: Path, serve: Any, answer: Any
+) -> None:
+    def respond(asked: Any) -> Any:
+        """The archive without one event type."""
+        real = requests.get(filled.url + asked.path, params=asked.query, timeout=30)
+        entry = real.json() if real.ok else None
+        if isinstance(entry, dict):
+            entry["event-types"] = [each for each in entry["event-types"] if each["event-type"] != "throughput"]
+        return answer(real.status_code, json.dumps(entry).encode())
+
+    path = to_opensearch(tmp_path, filled.url, place)
+    result = ran(path)
+    path.write_text(path.read_text() + f'elmond = "{serve(respond).url}"\n')
+    found = list(esmond_etl.load(path).verify())
+    left_out = [each for each in found if each.left_out]
+    assert {(each.series.event_type, each.left_out) for each in left_out} == {
+        ("throughput", "elmond does not list throughput for such a test")
+    }
+    assert all(each.same for each in found)
+    missed = sum(each.equal for each in found if each.series.event_type == "throughput")
+    assert sum(each.equal for each in found) == 2 * result.read - missed
+
+
 def test_an_archive_goes_to_opensearch_and_back_value_for_value(filled: Any, place: Place, tmp_path: Path) -> None:
     there = to_opensearch(tmp_path, filled.url, place)
     result = ran(there)
