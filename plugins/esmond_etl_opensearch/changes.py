@@ -14,7 +14,7 @@ import msgspec
 from esmond_etl import Batch, Metadata, Reject, Series, same_value
 from esmond_etl_opensearch.bulk import Operation
 from esmond_etl_opensearch.codec import documents, places, reading
-from esmond_etl_opensearch.codec.documents import Refused
+from esmond_etl_opensearch.codec.fields import Refused
 from esmond_etl_opensearch.codec.places import DOCUMENT, FAILURES, PLACES, RAW, RUN_HREF
 from esmond_etl_opensearch.present import Present, run_of
 from esmond_etl_opensearch.search import Hit

@@ -6,6 +6,7 @@ import threading
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -78,6 +79,8 @@ class OpenSearchLoad(Load):
 
     def write(self, batch: Batch) -> None:
         """Keep `batch`."""
+        with suppress(ValueError, TypeError):  # what is no histogram is refused later
+            batch.opened()  # the digest is made of the result
         with self._lock:
             self._batches.setdefault(batch.series, []).append(batch)
 
@@ -172,7 +175,9 @@ def _within(batches: Iterable[Batch], start: int, end: int) -> Iterator[Batch]:
     for batch in batches:
         moments = batch.moments
         first, last = bisect_left(moments, start), bisect_left(moments, end)
-        if first < last:
+        if first == 0 and last == len(moments):
+            yield batch
+        elif first < last:
             yield Batch(batch.series, batch.points.slice(first, last - first), batch.in_order)
 
 

@@ -14,7 +14,7 @@ import pytest
 from esmond_etl_esmond.source import EsmondSource
 from esmond_etl_opensearch.codec import documents, places, reading
 from esmond_etl_opensearch.codec import metadata as tests
-from esmond_etl_opensearch.codec.documents import Refused
+from esmond_etl_opensearch.codec.fields import Refused
 from esmond_etl_opensearch.codec.reading import MISSING
 from hypothesis import given
 from hypothesis import strategies as st

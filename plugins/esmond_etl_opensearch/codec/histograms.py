@@ -1,0 +1,130 @@
+"""Histograms of esmond as fields of documents, with the statistics that documents have beside them."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from esmond_etl import Batch, histograms, number_column, ts_column
+from esmond_etl_opensearch.codec import places, values
+from esmond_etl_opensearch.codec.fields import Fields, list_texts, no_texts, number_texts, texts_of
+from esmond_etl_opensearch.codec.places import Path
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode: Final = msgspec.json.Decoder(dict[str, int]).decode
+
+#: Larger numbers can be written in more than one way.
+_LARGE: Final = 1e15
+
+_UNFIT: Final = "it is not a histogram of buckets that are finite numbers"
+
+
+def fill(fields: Fields, name: str, batch: Batch) -> None:
+    """Set the fields of the datapoints of one event type."""
+    place, scale = places.STATISTICS[name]
+    texts = _in_columns(batch) if scale == 1 else no_texts(len(batch))
+    if texts.null_count:
+        texts = _one_by_one(fields, name, scale, batch, texts)
+    fields.add(("result", *place, "histogram"), batch.ts, texts)
+    _fill_statistics(fields, place, scale, batch.filter(texts.is_valid()) if texts.null_count else batch)
+
+
+def _in_columns(batch: Batch) -> pa.Array:
+    """The text of each field; null where a histogram must be looked at alone.
+
+    These are histograms whose buckets do not ascend, or have a name that is not the JSON text of its number.
+    """
+    try:
+        opened = batch.opened()
+    except (ValueError, TypeError):
+        return no_texts(len(batch))
+    if batch.is_json and batch.sorted_texts is None:  # counts that are not written as whole numbers
+        return no_texts(len(batch))
+    row, names, counts = histograms.entries(opened.val)
+    different = names.dictionary_encode()
+    known = different.dictionary.to_pylist()
+    odd = pa.array([not _is_plain(name) for name in known], pa.bool_()).take(different.indices)
+    bucket = number_column(array("d", map(_number, known))).take(different.indices)
+    falls = pc.and_(pc.less_equal(bucket[1:], bucket[:-1]), pc.equal(row[1:], row[:-1]))
+    alone = pa.concat_arrays([row.filter(odd), row[1:].filter(falls)])
+    offsets = pc.subtract(opened.val.offsets, opened.val.offsets[0])
+    values, numbers = (list_texts(offsets, each) for each in (names, counts.cast(pa.string())))
+    texts = pc.binary_join_element_wise('{"values":[', values, '],"counts":[', numbers, "]}", "")
+    if not len(alone):
+        return texts
+    everyone = ts_column(array("q", range(len(batch)))).cast(pa.int64())
+    return pc.if_else(pc.is_in(everyone, value_set=pc.unique(alone)), pa.scalar(None, pa.string()), texts)
+
+
+def _is_plain(name: str) -> bool:
+    """Whether the name of a bucket is the only JSON text of its number."""
+    number = _number(name)
+    return abs(number) < _LARGE and "e" not in name and _encode(number).decode() == name
+
+
+def _number(name: str) -> float:
+    try:
+        return float(name)
+    except ValueError:
+        return math.nan
+
+
+def _one_by_one(fields: Fields, name: str, scale: float, batch: Batch, texts: pa.Array) -> pa.Array:
+    """`texts` with those that were left out; what is no histogram is refused, and stays without one."""
+    found: list[str | None] = texts.to_pylist()
+    seconds, given = batch.seconds, batch.val.to_pylist()
+    for row, text in enumerate(found):
+        if text is None:
+            original = given[row] if batch.is_json else _encode(dict(given[row] or ())).decode()
+            histogram = _tried(partial(_field, scale), original)
+            if histogram is None:
+                fields.refuse(name, seconds[row], original or "null", _UNFIT)
+                continue
+            values, counts = (_encode(each).decode() for each in (histogram.buckets, histogram.counts))
+            found[row] = f'{{"values":{values},"counts":{counts}}}'
+            if not histogram.names or values != f"[{histogram.names}]" or "e" in values:
+                fields.keep(name, seconds[row], original)
+    return texts_of(found)
+
+
+class _Histogram(NamedTuple):
+    buckets: list[float]  #: ascending
+    counts: list[int]
+    names: str  #: of the buckets, as esmond writes them; "" if they follow from the numbers
+
+
+def _field(scale: float, text: str) -> _Histogram:
+    value = _decode(text)
+    field = values.histogram_field(value, scale)
+    names = ",".join(value) if list(values.histogram(field, scale)) == list(value) else ""
+    return _Histogram(field["values"], field["counts"], names if scale == 1 else "")
+
+
+def _tried(make: Callable[[str], _Histogram], text: str) -> _Histogram | None:
+    """The result of `make`; None if the text is no histogram."""
+    try:
+        return make(text)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, msgspec.MsgspecError):
+        return None
+
+
+def _fill_statistics(fields: Fields, place: Path, scale: float, batch: Batch) -> None:
+    found = histograms.statistics(batch.opened().val, places.STATISTIC_NAMES.values(), 1 / scale)
+    for short, name in places.STATISTIC_NAMES.items():
+        each = found[name]
+        if short == "mode":
+            joined = list_texts(each.offsets, number_texts(each.values))
+            texts = pc.binary_join_element_wise(
+                "[", pc.if_else(pc.equal(joined, ""), pa.scalar(None, pa.string()), joined), "]", ""
+            )
+        else:
+            texts = number_texts(each)
+            texts = pc.if_else(pc.equal(texts, "null"), pa.scalar(None, pa.string()), texts)
+        fields.add(("result", *place, short), batch.ts, texts)
