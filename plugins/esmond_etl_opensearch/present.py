@@ -41,7 +41,7 @@ def count(server: Server, pattern: str, keys: Iterable[str], interval: Interval)
 def of_test(view: PointInTime, key: str, interval: Interval, names_alone: bool = False) -> Present:
     """All documents of a test in `interval`; with `names_alone`, only the fields that name their runs."""
     found, fields = Present(), ["pscheduler.run_href"] if names_alone else ["*"]
-    hits = [hit for page in view.pages(search.of_test(key, interval), fields, most=1000, versions=True) for hit in page]
+    hits = [hit for page in view.pages(search.of_test(key, interval), fields, most=1000, versions=True) for hit in page.hits]
     for hit in sorted(hits, key=lambda each: each.index):
         found.add(hit, key)
     return found

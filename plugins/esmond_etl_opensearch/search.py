@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from threading import Lock
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from esmond_etl import EsmondEtlError, Interval
 from esmond_etl_opensearch.server import Server, ServerError
+
+H = TypeVar("H", bound="Sorted")
 
 KEY: Final = "pscheduler.test_checksum"
 START: Final = "pscheduler.start_time"
@@ -25,15 +28,10 @@ _MOST: Final = 10_000
 _KEEP: Final = "30m"
 
 
-class Hit(msgspec.Struct):
-    """A document in an answer."""
+class Sorted(msgspec.Struct, gc=False):
+    """A document in an answer, whatever its fields are decoded as."""
 
-    sort: list[int]  #: its start time, Unix time in ms
-    source: dict[str, Any] = msgspec.field(name="_source", default_factory=dict)
-    id: str = msgspec.field(name="_id", default="")
-    index: str = msgspec.field(name="_index", default="")
-    seq_no: int = msgspec.field(name="_seq_no", default=0)
-    primary_term: int = msgspec.field(name="_primary_term", default=0)
+    sort: tuple[int]  #: its start time, Unix time in ms
 
     @property
     def ts(self) -> int:
@@ -41,15 +39,73 @@ class Hit(msgspec.Struct):
         return self.sort[0] // 1000
 
 
-class _Hits(msgspec.Struct):
-    hits: list[Hit] = msgspec.field(default_factory=list)
+class Hit(Sorted):
+    """A document with its fields as plain objects."""
+
+    source: dict[str, Any] = msgspec.field(name="_source", default_factory=dict)
+    id: str = msgspec.field(name="_id", default="")
+    index: str = msgspec.field(name="_index", default="")
+    seq_no: int = msgspec.field(name="_seq_no", default=0)
+    primary_term: int = msgspec.field(name="_primary_term", default=0)
 
 
-class _Page(msgspec.Struct):
-    hits: _Hits = msgspec.field(default_factory=_Hits)
+class _Hits(msgspec.Struct, Generic[H]):
+    hits: list[H] = msgspec.field(default_factory=list)
+
+
+class _Page(msgspec.Struct, Generic[H]):
+    hits: _Hits[H] = msgspec.field(default_factory=_Hits)
     timed_out: bool = False
     shards: dict[str, Any] = msgspec.field(name="_shards", default_factory=dict)
     pit_id: str | None = None
+
+
+#: A function from an answer to its hits.
+Decode = Callable[[msgspec.Raw], "_Page[Any]"]
+
+_plain: Final = msgspec.json.Decoder(_Page[Hit]).decode
+
+
+@cache
+def decoder(source: type[msgspec.Struct]) -> Decode:
+    """Decodes hits whose fields have the type `source`; it raises MsgspecError for others."""
+    fields = [("source", source, msgspec.field(name="_source", default_factory=source))]
+    return msgspec.json.Decoder(_Page[msgspec.defstruct("TypedHit", fields, bases=(Sorted,), gc=False)]).decode  # type: ignore[misc]
+
+
+class Page:
+    """The hits of an answer; raises ServerError if the answer is not complete."""
+
+    def __init__(self, answer: msgspec.Raw, url: str, decode: Decode | None = None) -> None:
+        """Decodes the hits with `decode` if their fields fit, else as plain objects."""
+        self._answer, self._url = answer, url
+        self._until: int | None = None
+        self.is_typed = decode is not None
+        try:
+            found = (decode or _plain)(answer)
+        except msgspec.MsgspecError:
+            self.is_typed = False
+            found = self._as_plain()
+        _check(found, url)
+        self.hits: list[Any] = found.hits.hits
+
+    def _as_plain(self) -> _Page[Hit]:
+        try:
+            return _plain(self._answer)
+        except msgspec.MsgspecError as error:
+            raise ServerError(f"{self._url}/_search: unexpected answer ({error}): {bytes(self._answer)[:80]!r}", 200) from None
+
+    def cut(self, second: int) -> None:
+        """Leave out the hits from `second` on."""
+        self._until = second
+        self.hits = [hit for hit in self.hits if hit.ts < second]
+
+    def plain(self) -> list[Hit]:
+        """The hits with their fields as plain objects."""
+        if not self.is_typed:
+            return self.hits
+        hits = self._as_plain().hits.hits
+        return hits if self._until is None else [hit for hit in hits if hit.ts < self._until]
 
 
 def of_test(key: str | list[str], interval: Interval, *conditions: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,11 +139,13 @@ class PointInTime:
             with suppress(EsmondEtlError):
                 self.server.ask("DELETE", "/_search/point_in_time", {"pit_id": [self._id]})
 
-    def pages(self, query: Mapping[str, Any], fields: list[str], most: int = PAGE, versions: bool = False) -> Iterator[list[Hit]]:
-        """The documents that match, oldest first, with these `fields`: a list a page, and those of one second in one list.
+    def pages(
+        self, query: Mapping[str, Any], fields: list[str], most: int = PAGE, versions: bool = False, decode: Decode | None = None
+    ) -> Iterator[Page]:
+        """The documents that match, oldest first, with these `fields`: those of one second in one page.
 
         A page begins with the second that the one before could not hold whole: a server has nothing else to tell apart what has the
-        same time (`_shard_doc` came with OpenSearch 3.3).
+        same time (`_shard_doc` came with OpenSearch 3.3). Its hits are decoded with `decode` where their fields fit.
         Raises ServerError if a part of the server does not answer: no document is left out silently.
         """
         start: list[dict[str, Any]] = []
@@ -101,29 +159,30 @@ class PointInTime:
                 "seq_no_primary_term": versions,
                 "pit": {"id": pit, "keep_alive": _KEEP},
             }
-            hits = self._page(body, versions).hits.hits
-            whole = hits if len(hits) < most else [hit for hit in hits if hit.ts < hits[-1].ts]
-            if whole:
-                yield whole
-            if len(hits) < most:
+            page = Page(self._answer(body, versions), self.server.url, decode)
+            count = len(page.hits)
+            if count < most:
+                if count:
+                    yield page
                 return
-            if not whole and most == _MOST:
-                raise ServerError(
-                    f"{self.server.url}: one test has {most:,} documents or more at {hits[-1].ts}: they cannot be read"
-                )
-            most = most if whole else _MOST
-            start = [{"range": {START: {"gte": hits[-1].ts, "format": "epoch_second"}}}]
+            last = page.hits[-1].ts
+            page.cut(last)
+            if page.hits:
+                yield page
+            elif most == _MOST:
+                raise ServerError(f"{self.server.url}: one test has {most:,} documents or more at {last}: they cannot be read")
+            most = most if page.hits else _MOST
+            start = [{"range": {START: {"gte": last, "format": "epoch_second"}}}]
 
-    def _page(self, body: Mapping[str, Any], versions: bool) -> _Page:
+    def _answer(self, body: Mapping[str, Any], versions: bool) -> msgspec.Raw:
         wanted = _WANTED + (_VERSIONS if versions else ())
         try:
-            page: _Page = self.server.ask("POST", "/_search", body, _Page, filter_path=",".join(wanted))
+            answer: msgspec.Raw = self.server.ask("POST", "/_search", body, msgspec.Raw, filter_path=",".join(wanted))
         except ServerError as error:
             if error.status == 404:  # the server has released it: the next reader takes a new one
                 self._id = None
             raise
-        _check(page, self.server.url)
-        return page
+        return answer
 
     def _taken(self) -> str:
         with self._lock:
@@ -148,7 +207,7 @@ _WANTED: Final = ("hits.hits.sort", "hits.hits._source", "timed_out", "_shards.f
 _VERSIONS: Final = ("hits.hits._id", "hits.hits._index", "hits.hits._seq_no", "hits.hits._primary_term")
 
 
-def _check(page: _Page, url: str) -> None:
+def _check(page: _Page[Any], url: str) -> None:
     if page.timed_out or page.shards.get("failed"):
         reasons = page.shards.get("failures") or [{"reason": {"reason": "the time ran out"}}]
         raise ServerError(f"{url}: a search was answered in part: {reasons[0]['reason']['reason']}", 503)

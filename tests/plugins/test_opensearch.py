@@ -423,7 +423,7 @@ def test_more_documents_in_one_second_than_a_page_holds_are_all_read(place: Plac
     query = search.of_test(series.metadata.key, ALWAYS)
     with search.PointInTime(source._server, place.index) as view:
         pages = list(view.pages(query, [], most=100))
-    assert [len(page) for page in pages] == [1200]
+    assert [len(page.hits) for page in pages] == [1200]
     assert sorted(val for _, val in points_of(source.read(series, ALWAYS))) == [float(number) for number in range(1200)]
 
 

@@ -62,6 +62,9 @@ PLACES: Final[dict[str, dict[str, Path]]] = {
 #: Other fields for the same in live documents.
 ALSO_AT: Final[dict[Path, Path]] = {("packets", "sent"): ("packets_sent",), ("packets", "lost"): ("packets_lost",)}
 
+#: The fields of a throughput test over UDP that replace a loss rate: sent and lost packets.
+UDP_PACKETS: Final[tuple[Path, Path]] = (("packets_sent",), ("packets_lost",))
+
 #: Histogram -> the path of its statistics, and their unit in esmond's unit.
 STATISTICS: Final[dict[str, tuple[Path, float]]] = {
     "histogram-owdelay": (("latency",), 1.0),

@@ -13,8 +13,6 @@ from esmond_etl_opensearch.codec.places import DOCUMENT, FAILURES, RAW, RUN_HREF
 MISSING: Final = object()
 
 _ORIGINALS: Final = "esmond.json.values"
-#: The fields of a throughput test over UDP that replace a loss rate.
-_PACKETS: Final[tuple[Path, ...]] = (("packets_sent",), ("packets_lost",))
 
 
 def fields(series: Series) -> list[str]:
@@ -38,7 +36,7 @@ def fields(series: Series) -> list[str]:
 def _paths(name: str, path: Path) -> list[Path]:
     found = [path, *([places.ALSO_AT[path]] if path in places.ALSO_AT else [])]
     if name.startswith("packet-loss-rate"):
-        found += _PACKETS
+        found += places.UDP_PACKETS
     return found
 
 
@@ -112,7 +110,7 @@ def _numbers(name: str, path: Path) -> Callable[[Mapping[str, Any]], Any]:
     def number(document: Mapping[str, Any]) -> Any:
         found = next((value for each in paths if (value := _at(document, each)) is not None), None)
         if found is None and name.startswith("packet-loss-rate"):
-            sent, lost = (_at(document, each) for each in _PACKETS)
+            sent, lost = (_at(document, each) for each in places.UDP_PACKETS)
             found = lost / sent if sent and lost is not None else None
         return MISSING if found is None else found
 
