@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
-from operator import lt
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +15,8 @@ from esmond_etl_opensearch import search
 from esmond_etl_opensearch.codec import reading, typed
 from esmond_etl_opensearch.codec.reading import MISSING
 from esmond_etl_opensearch.codec.typed import Typed, Unfit
-from esmond_etl_opensearch.search import Hit, PointInTime, decoder
+from esmond_etl_opensearch.search import Hit, PointInTime
+from esmond_etl_opensearch.together import Piece, Together
 
 #: The fields that distinguish two results of one second; requested only if there are several.
 _IDENTITY: Final = ["result", "pscheduler.run_href"]
@@ -34,29 +34,44 @@ def read(
 ) -> Iterator[Batch]:
     """The datapoints of `series` in `interval`, oldest first; documents that are there twice are counted in `remarks`."""
     query = search.of_test(series.metadata.key, interval, *reading.condition(series), *(conditions or ()))
-    value, quick = reading.reader(series), typed.typed(series)
+    value = reading.reader(series)
     fields = reading.fields(series)
-    for page in view.pages(query, fields, decode=decoder(quick.source) if quick else None):
-        batch = _typed_batch(series, page.hits, quick) if quick and page.is_typed else None
-        if batch is None:
-            hits, twice = _without_doubles(view, query, fields, page.plain())
-            if twice and remarks is not None:
-                remarks[_TWICE] += twice
-            batch = _batch(series, hits, value)
+    for page in view.pages(query, fields):
+        hits, twice = _without_doubles(view, query, fields, page.hits)
+        if twice and remarks is not None:
+            remarks[_TWICE] += twice
+        batch = _batch(series, hits, value)
         if len(batch) or batch.faults:
             yield batch
 
 
-def _typed_batch(series: Series, hits: list[Any], quick: Typed) -> Batch | None:
-    """The datapoints of hits; None if they must be looked at one by one."""
-    moments = [hit.sort[0] // 1000 for hit in hits]
-    if not all(map(lt, moments, moments[1:])):
+def read_together(
+    pages: Together,
+    together: Sequence[Series],
+    series: Series,
+    interval: Interval,
+    one_by_one: Callable[[Series, Interval], Iterator[Batch]],
+) -> Iterator[Batch]:
+    """The same from pages that all of `together` share; what must be looked at `one_by_one` comes from there."""
+    way = typed.typed(series)
+    assert way is not None
+    for piece in pages.pieces(together, interval):
+        batch = _typed_batch(series, piece, way)
+        if batch is None:
+            yield from one_by_one(series, piece.interval)
+        elif len(batch):
+            yield batch
+
+
+def _typed_batch(series: Series, piece: Piece, way: Typed) -> Batch | None:
+    """The datapoints of a piece; None if its documents must be looked at one by one."""
+    if piece.hits is None:
         return None
     try:
-        values = quick.column(hits)
+        values = way.column(piece.hits)
     except Unfit:
         return None
-    batch = Batch.of(series, ts_column(array("q", moments)), values)
+    batch = Batch.of(series, ts_column(array("q", piece.seconds)), values)
     return batch.filter(values.is_valid()) if values.null_count else batch
 
 

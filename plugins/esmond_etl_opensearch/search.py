@@ -79,7 +79,7 @@ class Page:
     def __init__(self, answer: msgspec.Raw, url: str, decode: Decode | None = None) -> None:
         """Decodes the hits with `decode` if their fields fit, else as plain objects."""
         self._answer, self._url = answer, url
-        self._until: int | None = None
+        self.until: int | None = None  # hits from this second on are left out
         self.is_typed = decode is not None
         try:
             found = (decode or _plain)(answer)
@@ -97,7 +97,7 @@ class Page:
 
     def cut(self, second: int) -> None:
         """Leave out the hits from `second` on."""
-        self._until = second
+        self.until = second
         self.hits = [hit for hit in self.hits if hit.ts < second]
 
     def plain(self) -> list[Hit]:
@@ -105,7 +105,7 @@ class Page:
         if not self.is_typed:
             return self.hits
         hits = self._as_plain().hits.hits
-        return hits if self._until is None else [hit for hit in hits if hit.ts < self._until]
+        return hits if self.until is None else [hit for hit in hits if hit.ts < self.until]
 
 
 def of_test(key: str | list[str], interval: Interval, *conditions: Mapping[str, Any]) -> dict[str, Any]:

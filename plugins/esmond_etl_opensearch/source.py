@@ -11,10 +11,12 @@ from pydantic import Field, PrivateAttr
 from esmond_etl import Batch, Context, Interval, Metadata, Series, Source, SourceError, Summary
 from esmond_etl_opensearch import datapoints, search
 from esmond_etl_opensearch.codec import metadata as tests
+from esmond_etl_opensearch.codec import typed
 from esmond_etl_opensearch.codec.places import DOCUMENT, STATISTICS
 from esmond_etl_opensearch.connection import Connection
 from esmond_etl_opensearch.search import KEY, START, PointInTime
 from esmond_etl_opensearch.server import ServerError
+from esmond_etl_opensearch.together import Together
 
 _BASE = Summary()
 _PLAIN = Summary("statistics", 0)
@@ -52,6 +54,7 @@ class OpenSearchSource(Connection, Source):
     )
 
     _view: PointInTime = PrivateAttr()
+    _pages: Together = PrivateAttr()
     _unusable: dict[str, str] = PrivateAttr(default_factory=dict)
     _remarks: Counter[str] = PrivateAttr(default_factory=Counter)
 
@@ -72,6 +75,7 @@ class OpenSearchSource(Connection, Source):
         """Prepare the connection; sends no request."""
         super().open(context)
         self._view = PointInTime(self._server, self.index)
+        self._pages = Together(self._view, self._conditions)
         self._unusable, self._remarks = {}, Counter()
 
     def close(self) -> None:
@@ -149,10 +153,24 @@ class OpenSearchSource(Connection, Source):
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
         """The datapoints of `series` in `interval`, oldest first; raises SourceError if any could not be read."""
+        together = self._together(series)
         try:
-            yield from datapoints.read(self._view, series, interval, self._conditions, self._remarks)
+            if together:
+                yield from datapoints.read_together(self._pages, together, series, interval, self._one_by_one)
+            else:
+                yield from self._one_by_one(series, interval)
         except ServerError as error:
             raise SourceError(f"{series}: {error}") from None
+
+    def _one_by_one(self, series: Series, interval: Interval) -> Iterator[Batch]:
+        return datapoints.read(self._view, series, interval, self._conditions, self._remarks)
+
+    def _together(self, series: Series) -> list[Series]:
+        """The series of the same test that are read with `series`, and itself; none if it is read alone."""
+        if typed.typed(series) is None:
+            return []
+        base = (Series(series.metadata, name) for name in series.metadata.event_types)
+        return [each for each in base if self._is_wanted(each) and typed.typed(each)]
 
 
 def _missing() -> dict[str, Any]:

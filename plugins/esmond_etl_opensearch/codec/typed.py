@@ -6,7 +6,7 @@ A page that does not fit these types, and one with values that are kept as esmon
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from itertools import accumulate, chain
 from operator import attrgetter
@@ -31,7 +31,7 @@ class Unfit(Exception):
 class Typed(NamedTuple):
     """How documents become a column."""
 
-    source: type[msgspec.Struct]  #: of the fields of a document
+    leaves: Mapping[Path, Any]  #: the fields of a document, and their types
     column: Callable[[Sequence[Any]], pa.Array]  #: hits -> their values, null for none; raises Unfit
 
 
@@ -39,7 +39,16 @@ def typed(series: Series) -> Typed | None:
     """The way for `series`; None if there is none."""
     if series.summary.type == "statistics":
         return None
-    return _typed(series.event_type, places.test_type(series.metadata) or "")
+    return _typed(series.event_type, _kind(series))
+
+
+def source(together: Sequence[Series]) -> type[msgspec.Struct]:
+    """The type of documents with the fields of several series of one test, all of which are `typed`."""
+    return _source(tuple(series.event_type for series in together), _kind(together[0]))
+
+
+def _kind(series: Series) -> str:
+    return places.test_type(series.metadata) or ""
 
 
 @cache
@@ -55,9 +64,8 @@ def _typed(name: str, kind: str) -> Typed | None:
 def _numbers(name: str, path: Path) -> Typed:
     others = [places.ALSO_AT[path]] if path in places.ALSO_AT else []
     counts = list(places.UDP_PACKETS) if name.startswith("packet-loss-rate") else []
-    source = _source(dict.fromkeys((path, *others, *counts), float))
-    first, *rest = (attrgetter(_dotted(each)) for each in (path, *others))
-    sent, lost = (attrgetter(_dotted(each)) for each in counts) if counts else (None, None)
+    first, *rest = (_getter("result", *each) for each in (path, *others))
+    sent, lost = (_getter("result", *each) for each in counts) if counts else (None, None)
 
     def other(hit: Any) -> float | None:
         found = next((value for get in rest if (value := get(hit)) is not None), None)
@@ -71,7 +79,7 @@ def _numbers(name: str, path: Path) -> Typed:
             return number_column(array("d", values))
         return nullable_number_column([other(hit) if each is None else each for each, hit in zip(values, hits, strict=True)])
 
-    return Typed(source, column)
+    return Typed({("result", *each): float for each in (path, *others, *counts)}, column)
 
 
 class _Histogram(msgspec.Struct, gc=False):
@@ -80,12 +88,13 @@ class _Histogram(msgspec.Struct, gc=False):
 
 
 def _histograms(name: str, path: Path) -> Typed:
-    get, kept = attrgetter(_dotted(path)), attrgetter("source.esmond")
+    original = ("esmond", "json", "values", name)
+    get, kept = _getter("result", *path), _getter(*original)
     scale = places.STATISTICS[name][1]
 
     def column(hits: Sequence[Any]) -> pa.Array:
         found: list[_Histogram | None] = list(map(get, hits))
-        if any(each is not None for each in map(kept, hits)):
+        if any(each is not msgspec.UNSET for each in map(kept, hits)):
             raise Unfit
         texts = _texts([each for each in found if each is not None], scale)
         if None not in found:
@@ -93,8 +102,7 @@ def _histograms(name: str, path: Path) -> Typed:
         rest = iter(texts.to_pylist())
         return texts_of([None if each is None else next(rest) for each in found])
 
-    source = _source({path: _Histogram}, ("esmond", msgspec.Raw | None, None))
-    return Typed(source, column)
+    return Typed({("result", *path): _Histogram, original: Any}, column)
 
 
 def _texts(found: Sequence[_Histogram], scale: float) -> pa.Array:
@@ -116,23 +124,35 @@ def _texts(found: Sequence[_Histogram], scale: float) -> pa.Array:
     return pc.binary_join_element_wise("{", joined, "}", "")
 
 
-def _dotted(path: Path) -> str:
-    return ".".join(("source", "result", *path))
+def _getter(*path: str) -> Callable[[Any], Any]:
+    return attrgetter(".".join(("source", *map(_attribute, path))))
 
 
-def _source(leaves: dict[Path, Any], *more: tuple[str, Any, Any]) -> type[msgspec.Struct]:
-    """A type of documents with fields of `result`, each of which may be missing."""
+def _attribute(name: str) -> str:
+    return name.replace("-", "_")
+
+
+@cache
+def _source(names: tuple[str, ...], kind: str) -> type[msgspec.Struct]:
     tree: dict[str, Any] = {}
-    for path, kind in leaves.items():
-        branch = tree
-        for name in path[:-1]:
-            branch = branch.setdefault(name, {})
-        branch[path[-1]] = kind
-    return msgspec.defstruct("Source", [_field("result", tree), *more], gc=False)
+    for each in filter(None, (_typed(name, kind) for name in names)):
+        for path, leaf in each.leaves.items():
+            branch = tree
+            for name in path[:-1]:
+                branch = branch.setdefault(name, {})
+            branch[path[-1]] = leaf
+    return _struct("Source", tree)
+
+
+def _struct(name: str, tree: Mapping[str, Any]) -> type[msgspec.Struct]:
+    """A type with a field for each branch, any of which may be missing."""
+    return msgspec.defstruct(name, [_field(*each) for each in tree.items()], gc=False)
 
 
 def _field(name: str, kind: Any) -> tuple[str, Any, Any]:
+    if kind is Any:
+        return (_attribute(name), Any, msgspec.field(name=name, default=msgspec.UNSET))
     if not isinstance(kind, dict):
-        return (name, kind | None, None)
-    made = msgspec.defstruct(name.title(), [_field(*each) for each in kind.items()], gc=False)
-    return (name, made, msgspec.field(default_factory=made))
+        return (_attribute(name), kind | None, msgspec.field(name=name, default=None))
+    made = _struct(_attribute(name).title(), kind)
+    return (_attribute(name), made, msgspec.field(name=name, default_factory=made))
