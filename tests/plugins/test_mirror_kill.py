@@ -20,7 +20,7 @@ from esmond_etl_archive.samples import START, sample
 
 pytestmark = pytest.mark.slow
 
-MOMENTS = int(os.environ.get("ESMOND_ETL_KILLS", "12"))
+MOMENTS = int(os.environ.get("ESMOND_ETL_KILLS", "8"))
 REQUESTS = 130  # that a run sends to the target, at least
 PUTS = 25  # that are among them
 PIPELINE = """

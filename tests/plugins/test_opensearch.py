@@ -32,11 +32,11 @@ from esmond_etl.client.reading import Reader
 from esmond_etl.testing.datapoints import deliver, points_of
 from tests.servers.opensearch_node import OpenSearch
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("opensearch")]  # one server for all
 
 DAY = 86400
 RECORDED = Path(__file__).parents[3] / "shared" / "perfsonar5"
-KILLS = int(os.environ.get("ESMOND_ETL_KILLS", "8"))
+KILLS = int(os.environ.get("ESMOND_ETL_KILLS", "6"))
 
 
 @dataclass

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import Batch, histograms, number_column, ts_column
+from esmond_etl import Batch, histograms, nullable_number_column, ts_column
 from esmond_etl_opensearch.codec import places, values
 from esmond_etl_opensearch.codec.fields import Fields, list_texts, no_texts, number_texts, texts_of
 from esmond_etl_opensearch.codec.places import Path
@@ -49,9 +48,8 @@ def _in_columns(batch: Batch) -> pa.Array:
         return no_texts(len(batch))
     row, names, counts = histograms.entries(opened.val)
     different = names.dictionary_encode()
-    known = different.dictionary.to_pylist()
-    odd = pa.array([not _is_plain(name) for name in known], pa.bool_()).take(different.indices)
-    bucket = number_column(array("d", map(_number, known))).take(different.indices)
+    bucket = nullable_number_column(list(map(_number, different.dictionary.to_pylist()))).take(different.indices)
+    odd = bucket.is_null()
     falls = pc.and_(pc.less_equal(bucket[1:], bucket[:-1]), pc.equal(row[1:], row[:-1]))
     alone = pa.concat_arrays([row.filter(odd), row[1:].filter(falls)])
     offsets = pc.subtract(opened.val.offsets, opened.val.offsets[0])
@@ -63,17 +61,14 @@ def _in_columns(batch: Batch) -> pa.Array:
     return pc.if_else(pc.is_in(everyone, value_set=pc.unique(alone)), pa.scalar(None, pa.string()), texts)
 
 
-def _is_plain(name: str) -> bool:
-    """Whether the name of a bucket is the only JSON text of its number."""
-    number = _number(name)
-    return abs(number) < _LARGE and "e" not in name and _encode(number).decode() == name
-
-
-def _number(name: str) -> float:
+@lru_cache(1 << 16)  # most histograms have the same few thousand buckets
+def _number(name: str) -> float | None:
+    """The number of a bucket; None unless its name is the only JSON text of that number."""
     try:
-        return float(name)
+        number = float(name)
     except ValueError:
-        return math.nan
+        return None
+    return number if abs(number) < _LARGE and "e" not in name and _encode(number).decode() == name else None
 
 
 def _one_by_one(fields: Fields, name: str, scale: float, batch: Batch, texts: pa.Array) -> pa.Array:
