@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 from operator import lt
 from threading import Lock
 from typing import Any, Final, NamedTuple
@@ -14,8 +14,8 @@ from esmond_etl_opensearch import search
 from esmond_etl_opensearch.codec import reading, typed
 from esmond_etl_opensearch.search import PointInTime
 
-#: Documents in memory at most, besides those of the page that was read last.
-_MOST: Final = 20_000
+#: Pages that wait for other series of their tests at most; those read first go first.
+_MOST: Final = 32
 
 
 class Piece(NamedTuple):
@@ -26,13 +26,21 @@ class Piece(NamedTuple):
     hits: list[Any] | None  #: with the fields of all its series; None if they must be looked at one by one
 
 
+@dataclass
+class _Kept:
+    """A page that is being read, or has been."""
+
+    readers: int  #: series that have not asked for it yet
+    piece: Future[Piece] = field(default_factory=Future)
+
+
 class Together:
-    """Keeps the pages that were read last, for the other series of their tests; thread-safe."""
+    """Keeps pages until all series of their tests have read them; thread-safe."""
 
     def __init__(self, view: PointInTime, conditions: Sequence[dict[str, Any]]) -> None:
         self._view, self._conditions = view, conditions
         self._lock = Lock()
-        self._pieces: OrderedDict[tuple[str, Interval], Future[Piece]] = OrderedDict()
+        self._pages: dict[tuple[str, Interval], _Kept] = {}
 
     def pieces(self, together: Sequence[Series], interval: Interval) -> Iterator[Piece]:
         """The documents of a test with the fields of some of its series, oldest first. Raises ServerError."""
@@ -43,28 +51,25 @@ class Together:
             start = piece.interval.end
 
     def _piece(self, together: Sequence[Series], interval: Interval) -> Piece:
-        place = (together[0].metadata.key, interval)
-        with self._lock:
-            known = self._pieces.get(place)
-            future = known or self._pieces.setdefault(place, Future())
-            self._pieces.move_to_end(place)
-        if known is None:
+        page, is_first = self._page((together[0].metadata.key, interval), len(together))
+        if is_first:
             try:
-                future.set_result(self._read(together, interval))
+                page.piece.set_result(self._read(together, interval))
             except BaseException as error:
-                with self._lock:
-                    del self._pieces[place]  # the next reader tries it again
-                future.set_exception(error)
-            self._forget()
-        return future.result()
+                page.piece.set_exception(error)
+        return page.piece.result()
 
-    def _forget(self) -> None:
-        """Drop the oldest pages if there are too many documents."""
+    def _page(self, place: tuple[str, Interval], readers: int) -> tuple[_Kept, bool]:
+        """The page, and whether it must be read first."""
         with self._lock:
-            done = {place: len(each.result().seconds) for place, each in self._pieces.items() if each.done()}
-            for place in list(done)[:-1]:
-                if sum(done.values()) > _MOST:
-                    del self._pieces[place], done[place]
+            known = self._pages.get(place)
+            page = known or self._pages.setdefault(place, _Kept(readers))
+            page.readers -= 1
+            if not page.readers or (page.piece.done() and page.piece.exception()):
+                del self._pages[place]
+            if len(self._pages) > _MOST:
+                del self._pages[next(iter(self._pages))]
+            return page, known is None
 
     def _read(self, together: Sequence[Series], interval: Interval) -> Piece:
         first = together[0]

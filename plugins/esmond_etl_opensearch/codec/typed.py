@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import accumulate, chain
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
@@ -116,12 +116,17 @@ def _texts(found: Sequence[_Histogram], scale: float) -> pa.Array:
     if not {row + 1 for row in falls} <= set(offsets):  # a bucket may be there twice
         raise Unfit
     different = buckets.dictionary_encode()
-    names = texts_of([_encode(str(each * scale)).decode() for each in different.dictionary.to_pylist()]).take(different.indices)
+    names = texts_of([_name(each, scale) for each in different.dictionary.to_pylist()]).take(different.indices)
     counts = array("q", chain.from_iterable([each.counts for each in found]))
     numbers = pa.Array.from_buffers(pa.int64(), len(counts), [None, pa.py_buffer(counts)]).cast(pa.string())
     members = pc.binary_join_element_wise(names, numbers, ":")
     joined = list_texts(pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets)]), members)
     return pc.binary_join_element_wise("{", joined, "}", "")
+
+
+@lru_cache(1 << 16)  # most histograms have the same few thousand buckets
+def _name(bucket: float, scale: float) -> str:
+    return _encode(str(bucket * scale)).decode()
 
 
 def _getter(*path: str) -> Callable[[Any], Any]:
