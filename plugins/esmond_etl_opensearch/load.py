@@ -1,81 +1,37 @@
-"""The delivery of one task to OpenSearch."""
+"""The delivery of one task to OpenSearch: tests are sent as soon as enough of them are complete."""
 
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final
 
-from esmond_etl import Batch, Interval, Load, Receipt, Reject, Series, SinkError, Task, moment
-from esmond_etl_opensearch import changes, present
-from esmond_etl_opensearch.bulk import Bulk, Operation, Taken
-from esmond_etl_opensearch.changes import Test, Wanted
-from esmond_etl_opensearch.codec.places import DOCUMENT
-from esmond_etl_opensearch.present import Present
-from esmond_etl_opensearch.search import PointInTime
-from esmond_etl_opensearch.server import Server, ServerError
+from esmond_etl import Batch, Load, Receipt, Series, SinkError, Task, moment
+from esmond_etl_opensearch.portion import Portion, Sent, Target
+from esmond_etl_opensearch.server import ServerError
 
-#: Documents of one test are made in portions of about this size.
-_DOCUMENTS: Final = 4000
-#: How often a task is read again after another program has changed its documents.
-_LOOKS: Final = 6
-
-
-@dataclass
-class Target:
-    """The target of documents, shared by the tasks of a run."""
-
-    server: Server
-    bulk: Bulk
-    pattern: str  #: the streams that may hold documents of the tests
-    own: str  #: the streams that documents are written to, as a pattern
-    stream: str  #: the name of such a stream, with {type} for the type of the test
-
-    def refresh(self) -> None:
-        """Make written documents visible."""
-        self.server.ask("POST", f"/{self.own}/_refresh", allow_no_indices="true", ignore_unavailable="true")
-
-
-class _Slice(NamedTuple):
-    """A part of the time of one test."""
-
-    test: Test
-    interval: Interval
-    batches: Mapping[Series, list[Batch]]
-
-
-@dataclass
-class _Pass:
-    """One reading of the present documents, and the operations sent after it."""
-
-    count: int  #: documents that must be there afterwards
-    taken: Taken = field(default_factory=Taken)
-    outcome: changes.Outcome = field(default_factory=changes.Outcome)
-
-    @property
-    def has_changed(self) -> bool:
-        return any(self.taken.done.values())
+#: Bytes of datapoints of complete tests that are sent together.
+_TOGETHER: Final = 8_000_000
 
 
 class OpenSearchLoad(Load):
-    """Keeps datapoints until all of one time are known, then makes documents from them.
-
-    A missing document is created; one without some of the event types is changed, with a check of its version. The present
-    documents are read first, and again if another program changes them meanwhile.
-    """
+    """Keeps the datapoints of a test until all of its series have ended, then makes documents from them."""
 
     def __init__(self, target: Target, task: Task, remark: str = "", reports: bool = False) -> None:
         """With `reports`, the receipt tells by host and hour which results were missing."""
         self._target, self._task, self._remark, self._reports = target, task, remark, reports
-        self._missing: Counter[tuple[str, int]] = Counter()
         self._lock = threading.Lock()
+        self._waiting: dict[str, set[Series]] = {}  # metadata key -> its series that have not ended
+        for series in task.series:
+            self._waiting.setdefault(series.metadata.key, set()).add(series)
         self._batches: dict[Series, list[Batch]] = {}
-        self._ended: set[Series] = set()
+        self._ended: dict[str, list[Series]] = {}
+        self._complete: list[str] = []  # keys
+        self._size = 0  # bytes of the datapoints of the complete tests
+        self._sent: list[Sent] = []
+        self._failure: Exception | None = None
 
     def write(self, batch: Batch) -> None:
         """Keep `batch`."""
@@ -85,106 +41,59 @@ class OpenSearchLoad(Load):
             self._batches.setdefault(batch.series, []).append(batch)
 
     def end(self, series: Series) -> None:
-        """Note that `series` is complete."""
+        """Note that `series` is complete; sends the tests that are complete if they are many. Raises SinkError if that fails."""
+        key = series.metadata.key
         with self._lock:
-            self._ended.add(series)
+            self._ended.setdefault(key, []).append(series)
+            waiting = self._waiting.get(key, set())
+            waiting.discard(series)
+            if waiting:
+                return
+            self._complete.append(key)
+            self._size += sum(batch.points.nbytes for each in self._ended[key] for batch in self._batches.get(each, ()))
+            if self._size < _TOGETHER:
+                return
+            complete, self._complete, self._size = self._complete, [], 0
+        self._send(complete)
 
     def rollback(self) -> None:
-        """Forget the datapoints: nothing is sent before `commit`."""
-        self._batches.clear()
+        """Forget what has not been sent; what was sent is found unchanged when the task is delivered again."""
+        with self._lock:
+            self._batches.clear()
+            self._ended.clear()
+            self._complete.clear()
 
     def commit(self) -> Receipt:
-        """Send the documents, and return when the server has acknowledged them and they can be read back."""
-        try:
-            return self._committed()
-        except ServerError as error:
-            raise SinkError(str(error)) from None
-
-    def _committed(self) -> Receipt:
-        tests = self._tests()
-        for _ in range(_LOOKS):
-            last = self._pass(tests)
-            if not last.taken.conflicts and (not last.has_changed or self._is_whole(tests, last)):
-                return self._receipt(last)
-        raise SinkError(f"{self._target.server.url}: other programs keep changing the same documents: run it again later")
-
-    def _tests(self) -> list[Test]:
-        by_key: dict[str, list[Series]] = {}
-        for series in sorted(self._ended, key=str):
-            by_key.setdefault(series.metadata.key, []).append(series)
-        return [Test(series[0].metadata, tuple(series), self._target.stream) for series in by_key.values()]
-
-    def _pass(self, tests: list[Test]) -> _Pass:
-        target, keys = self._target, [test.key for test in tests]
-        target.refresh()
-        there = present.count(target.server, target.pattern, keys, self._task.interval)
-        current = _Pass(there)
-        with PointInTime(target.server, target.pattern) as view:
-            current.taken = target.bulk.send(self._operations(tests, view if there else None, current.outcome))
-        self._missing |= current.outcome.missing  # a later pass would count the same missing results again
-        current.count += current.taken.done["create"] - current.taken.done["delete"]
-        return current
-
-    def _operations(self, tests: Iterable[Test], view: PointInTime | None, outcome: changes.Outcome) -> Iterator[Operation]:
-        for test in tests:
-            copies = any(series.event_type == DOCUMENT for series in test.series)
-            for each in self._slices(test):
-                found = present.of_test(view, test.key, each.interval, names_alone=copies) if view else Present()
-                yield from changes.operations(Wanted(test, each.batches), found, outcome)
-
-    def _slices(self, test: Test) -> Iterator[_Slice]:
-        """The time of the task in parts that hold few documents of the test."""
-        batches = {series: self._batches.get(series, []) for series in test.series}
-        longest = max(batches.values(), key=lambda each: sum(map(len, each)), default=[])
-        moments = [ts for batch in longest for ts in batch.moments]
-        inner = sorted({*moments[_DOCUMENTS::_DOCUMENTS]} - {self._task.interval.start})
-        for start, end in pairwise((self._task.interval.start, *inner, self._task.interval.end)):
-            yield _Slice(test, Interval(start, end), {series: list(_within(each, start, end)) for series, each in batches.items()})
-
-    def _is_whole(self, tests: list[Test], last: _Pass) -> bool:
-        """Whether the server answers with the expected number of documents; False if there are more."""
-        self._target.refresh()
-        keys = [test.key for test in tests]
-        there = present.count(self._target.server, self._target.pattern, keys, self._task.interval)
-        if there < last.count:
-            raise SinkError(
-                f"{self._target.server.url}: {last.count - there:,} of {last.count:,} documents that the server has acknowledged"
-                f" are not there in {self._task.interval}"
-            )
-        return there == last.count
-
-    def _receipt(self, last: _Pass) -> Receipt:
-        rejects = list(last.outcome.rejects)
-        for series, batches in self._batches.items():
-            if series in self._ended:
-                rejects += _refused(series, batches, last.taken.refused)
-        given = sum(len(batch) for series in self._ended for batch in self._batches.get(series, ()))
-        unchanged = min(last.outcome.unchanged, given - len(rejects))
-        written = given - unchanged - len(rejects)
+        """Send the rest, and return when the server has acknowledged all documents and they can be read back."""
+        if self._failure is not None:
+            raise self._failure
+        self._send(list(self._ended))
+        missing = sum((each.missing for each in self._sent), Counter[tuple[str, int]]())
+        written = sum(each.written for each in self._sent)
         remarks = {self._remark: written} if self._remark and written else {}
         if self._reports:
-            remarks |= {_was_missing(*where): count for where, count in sorted(self._missing.items())}
-        return Receipt(written, unchanged, rejects, remarks)
+            remarks |= {_was_missing(*where): count for where, count in sorted(missing.items())}
+        rejects = [reject for each in self._sent for reject in each.rejects]
+        return Receipt(written, sum(each.unchanged for each in self._sent), rejects, remarks)
+
+    def _send(self, keys: Iterable[str]) -> None:
+        """Send the series of some tests that have ended."""
+        with self._lock:
+            ended = [series for key in keys for series in self._ended.pop(key, ())]
+            batches = {series: self._batches.pop(series, []) for series in ended}
+        if not batches:
+            return
+        try:
+            sent = Portion(self._target, self._task.interval, batches).send()
+        except ServerError as error:
+            self._failure = SinkError(str(error))
+            raise self._failure from None
+        except Exception as error:
+            self._failure = error
+            raise
+        with self._lock:
+            self._sent.append(sent)
 
 
 def _was_missing(host: str, hour: int) -> str:
     return f"results of {host} were missing in the hour from {moment(hour)}"
-
-
-def _within(batches: Iterable[Batch], start: int, end: int) -> Iterator[Batch]:
-    for batch in batches:
-        moments = batch.moments
-        first, last = bisect_left(moments, start), bisect_left(moments, end)
-        if first == 0 and last == len(moments):
-            yield batch
-        elif first < last:
-            yield Batch(batch.series, batch.points.slice(first, last - first), batch.in_order)
-
-
-def _refused(series: Series, batches: Iterable[Batch], refused: Mapping[tuple[str, int], str]) -> Iterator[Reject]:
-    """The datapoints of documents that the server has refused."""
-    moments = {ts for key, ts in refused if key == series.metadata.key}
-    for batch in batches if moments else ():
-        for point in batch.to_points():
-            if point.ts in moments:
-                yield Reject(series, point.ts, changes.text_of(point.val), refused[series.metadata.key, point.ts])

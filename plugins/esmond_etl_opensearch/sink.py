@@ -18,7 +18,8 @@ from esmond_etl_opensearch.codec import metadata as tests
 from esmond_etl_opensearch.codec import places
 from esmond_etl_opensearch.codec.places import DOCUMENT, RUN_HREF
 from esmond_etl_opensearch.connection import Connection
-from esmond_etl_opensearch.load import OpenSearchLoad, Target
+from esmond_etl_opensearch.load import OpenSearchLoad
+from esmond_etl_opensearch.portion import Target
 from esmond_etl_opensearch.search import PointInTime
 from esmond_etl_opensearch.server import ServerError
 from esmond_etl_opensearch.through import Elmond
@@ -78,7 +79,7 @@ class OpenSearchSink(Connection, Sink):
     @property
     def features(self) -> Features:
         """A document is replaced as a whole; documents of other programs are compared, and kept."""
-        return Features(merges=True, several_hosts=True, one_a_second=True)
+        return Features(undoes=False, merges=True, several_hosts=True, one_a_second=True)
 
     @property
     def _pattern(self) -> str:

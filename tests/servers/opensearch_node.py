@@ -27,11 +27,11 @@ class OpenSearch:
 
     def start(self) -> None:
         """Start it; returns once it answers."""
-        log = (self.folder / "log").open("a")
         command = ["java", "-Xms256m", "-Xmx512m", "-cp", f"{_libraries()}/*", str(HERE / "Server.java")]
         arguments = [str(self.folder / "home"), str(self.port)]
         pipe: Any = subprocess.PIPE
-        self._process = subprocess.Popen([*command, *arguments], stdin=pipe, stdout=pipe, stderr=log, text=True)
+        with (self.folder / "log").open("a") as log:
+            self._process = subprocess.Popen([*command, *arguments], stdin=pipe, stdout=pipe, stderr=log, text=True)
         said = _first_url(self._process.stdout)
         assert said, f"OpenSearch did not start: {(self.folder / 'log').read_text()[-2000:]}"
         self.port = int(said.rpartition(":")[2])
