@@ -1,19 +1,18 @@
-"""Documents of perfSONAR 5 in a real OpenSearch: what writing and reading them costs, against what people would use instead."""
+"""Documents of perfSONAR 5: the CPU that writing and reading them takes, against what people would use instead."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.request import Request, urlopen
 
-import pytest
-
 from tests.benchmarks.data import LATENCY, START, Size
-from tests.benchmarks.measure import PEERS, PYTHON, Contender, Served, served
+from tests.benchmarks.measure import HERE, PEERS, PYTHON, Contender, Served, served
 from tests.benchmarks.tables import Limit, ours, pipeline
-from tests.servers.opensearch_node import OpenSearch
 
 #: A million datapoints in 200,000 documents.
 MANY: Final = Size(200, 1000)
@@ -38,52 +37,55 @@ def writing(url: Served, target: str) -> tuple[Sequence[Contender], Sequence[Lim
 
 def reading(target: str) -> tuple[Sequence[Contender], Sequence[Limit]]:
     """All datapoints out of OpenSearch, for nothing."""
+    scan: list[str | Path] = [PYTHON, PEERS / "documents.py", "scan", target]
     contenders = [
         Contender("esmond-etl, reading", [PYTHON, PEERS / "read_documents.py", target, str(END + 86400)]),
-        Contender("helpers.scan", [PYTHON, PEERS / "documents.py", "scan", target]),
+        Contender("helpers.scan", scan),
+        Contender("helpers.scan, the same fields", [*scan, "result", "pscheduler.start_time", "pscheduler.test_checksum"]),
     ]
     return contenders, [Limit("esmond-etl, reading", "helpers.scan", 0.5)]
 
 
 def run(rounds: int, folder: Path, in_turn: Callable[..., None]) -> tuple[list[Contender], list[Limit]]:
-    """Both; raises ModuleNotFoundError where the server cannot be had."""
-    node = OpenSearch(folder)
-    try:
-        node.start()
-    except pytest.skip.Exception as missing:
-        raise ModuleNotFoundError(str(missing)) from None
-    try:
+    """Both."""
+    with _node() as target:
         with served(MANY, "--latency-tests") as url:
-            written, limits = writing(url, node.url)
+            written, limits = writing(url, target)
             in_turn(written, rounds, folder)
-        read, others = reading(node.url)
+        read, others = reading(target)
         in_turn(read, rounds, folder)
-    finally:
-        node.kill()
     return [*written, *read], [*limits, *others]
 
 
+@contextmanager
+def _node() -> Iterator[str]:
+    """The URL of a server that answers at once, in a process of its own."""
+    command = [PYTHON, "-m", "tests.benchmarks.opensearch"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=HERE.parents[1]) as process:
+        assert process.stdin and process.stdout
+        try:
+            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
+        finally:
+            process.stdin.close()
+            process.wait()
+
+
 def _asked(url: str, method: str = "GET") -> Any:
-    with urlopen(Request(url, method=method), timeout=60) as answer:
+    with urlopen(Request(url, b"{}", {"Content-Type": "application/json"}, method=method), timeout=60) as answer:
         return json.loads(answer.read())
 
 
 def _anew(target: str, write: Callable[[Path], None]) -> Callable[[Path], None]:
     def prepare(folder: Path) -> None:
         write(folder)
-        for stream in _asked(f"{target}/_data_stream/pscheduler_*")["data_streams"]:
-            _asked(f"{target}/_data_stream/{stream['name']}", "DELETE")
-        template = {"index_patterns": ["pscheduler_*"], "data_stream": {}, "priority": 100}
-        body = json.dumps(template).encode()
-        urlopen(Request(f"{target}/_index_template/bench", body, {"Content-Type": "application/json"}, method="PUT"), timeout=60)
+        urlopen(Request(f"{target}/", method="DELETE"), timeout=60)
 
     return prepare
 
 
 def _holds(target: str) -> Callable[[Path], None]:
     def check(folder: Path) -> None:
-        _asked(f"{target}/pscheduler_*/_refresh", "POST")
-        found, wanted = _asked(f"{target}/pscheduler_*/_count")["count"], MANY.metadata * MANY.numbers
+        found, wanted = _asked(f"{target}/_count", "POST")["count"], MANY.metadata * MANY.numbers
         if found != wanted:
             raise RuntimeError(f"{found} documents instead of {wanted}")
 

@@ -313,7 +313,7 @@ def measured(name: str, rounds: int, folder: Path) -> Table:
     elif name == "mirror":
         contenders, limits = _mirrored(rounds, folder)
     elif name == "opensearch":
-        from tests.benchmarks import documents  # it needs pytest
+        from tests.benchmarks import documents  # it uses this module
 
         contenders, limits = documents.run(rounds, folder, in_turn)
     elif name == "start_up":

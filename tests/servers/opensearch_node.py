@@ -39,8 +39,8 @@ class OpenSearch:
     def kill(self) -> None:
         """End it at once."""
         if self._process:
-            self._process.kill()
-            self._process.wait()
+            with self._process:  # it closes the pipes
+                self._process.kill()
 
 
 def _first_url(lines: IO[str] | None) -> str:

@@ -1,7 +1,7 @@
 """Results of one-way latency as documents of perfSONAR 5, into an OpenSearch.
 
 python documents.py joined|bulk SOURCE-URL TARGET-URL PAGE: lines joined by hand and posted with requests, or dictionaries given to
-`helpers.bulk` of opensearch-py. python documents.py scan TARGET-URL: all documents, read with `helpers.scan`.
+`helpers.bulk` of opensearch-py. python documents.py scan TARGET-URL [FIELD...]: all documents, read with `helpers.scan`.
 """
 
 import json
@@ -166,7 +166,7 @@ def bulk(source: str, target: str, page: int) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "scan":
         client = OpenSearch(sys.argv[2], timeout=60)
-        query = {"query": {"match_all": {}}, "_source": ["pscheduler.start_time", "pscheduler.test_checksum", "result"]}
+        query = {"query": {"match_all": {}}, **({"_source": sys.argv[3:]} if sys.argv[3:] else {})}
         print(sum(1 for _ in helpers.scan(client, query, index="pscheduler_*", size=5000)))
     else:
         {"joined": joined, "bulk": bulk}[sys.argv[1]](sys.argv[2], sys.argv[3], int(sys.argv[4]))
