@@ -21,15 +21,16 @@ import esmond_etl_archive
 import pytest
 import requests
 from esmond_etl_archive.samples import START
+from esmond_etl_opensearch import load
 from esmond_etl_opensearch.sink import OpenSearchSink
 from esmond_etl_opensearch.source import OpenSearchSource
 
 import esmond_etl
-from esmond_etl import BASE, Context, DataPoint, Interval, Metadata, Result, Series, Served, SinkError, SourceError, moment
+from esmond_etl import BASE, Context, DataPoint, Interval, Metadata, Result, Series, Served, SinkError, SourceError, Task, moment
 from esmond_etl.cli.group import run as command
 from esmond_etl.client.archive import Archive
 from esmond_etl.client.reading import Reader
-from esmond_etl.testing.datapoints import deliver, points_of
+from esmond_etl.testing.datapoints import deliver, points_of, write
 from tests.servers.opensearch_node import OpenSearch
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("opensearch")]  # one server for all
@@ -573,6 +574,56 @@ def test_runs_that_are_killed_leave_each_document_once(filled: Any, place: Place
     equal, differing = compared(path)
     assert (differing, place.twice()) == ([], [])
     assert equal == sum(len(points) for points in everything(filled.url).values())
+
+
+@pytest.fixture
+def two_tests(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Series, list[tuple[int, Any]]]]:
+    """A series of each of two tests; each is sent as soon as it has ended."""
+    monkeypatch.setattr(load, "_TOGETHER", 0)
+    moments = [(START + 60 * row, float(row)) for row in range(10)]
+    ends = ("192.0.2.1", "192.0.2.2", "192.0.2.1", "pscheduler/powstream", "a.example.net", "b.example.net")
+    offered = {"packet-count-sent": {BASE: Served("")}}
+    tests = [Metadata(key, "point-to-point", *ends, {"pscheduler-test-type": "latencybg"}, offered) for key in ("k1", "k2")]
+    return [(Series(each, "packet-count-sent"), moments) for each in tests]
+
+
+def begun(sink: OpenSearchSink, two_tests: Any) -> Any:
+    return sink.begin(Task(tuple(series for series, _ in two_tests), Interval(START, START + DAY), DAY))
+
+
+def test_tests_are_sent_before_the_commit_and_found_after_a_rollback(place: Place, two_tests: Any) -> None:
+    sink = OpenSearchSink(url=place.url, stream=place.stream, index=place.index)
+    sink.open(Context())
+    with closing(sink):
+        first = begun(sink, two_tests)
+        write(first, *two_tests[0])
+        assert stored(place) == 0
+        first.end(two_tests[0][0])
+        assert stored(place) == 10
+        first.rollback()
+        again = begun(sink, two_tests)
+        for series, points in two_tests:
+            write(again, series, points)
+            again.end(series)
+        receipt = again.commit()
+    assert (receipt.written, receipt.unchanged, len(place.held()), place.twice()) == (10, 10, 20, [])
+
+
+def test_what_fails_before_the_commit_fails_the_commit(place: Place, two_tests: Any, proxy: Any, answer: Any) -> None:
+    failing = [True]
+
+    def meddle(asked: Any, real: Any) -> Any:
+        return answer(400, b'{"error": {"reason": "broken"}}') if "_bulk" in asked.path and failing.pop(0) else real
+
+    sink = OpenSearchSink(url=proxy(place.url, meddle).url, stream=place.stream, index=place.index)
+    sink.open(Context())
+    with closing(sink):
+        task = begun(sink, two_tests)
+        write(task, *two_tests[0])
+        with pytest.raises(SinkError, match="broken"):
+            task.end(two_tests[0][0])
+        with pytest.raises(SinkError, match="broken"):
+            task.commit()
 
 
 def test_a_node_that_is_killed_and_started_again_has_each_document_once(filled: Any, tmp_path: Path) -> None:
