@@ -1,4 +1,4 @@
-"""Documents of a test, read once for all of its series that are numbers or histograms."""
+"""Documents of a test, read once for all of its series that become columns."""
 
 from __future__ import annotations
 
@@ -72,9 +72,8 @@ class Together:
             return page, known is None
 
     def _read(self, together: Sequence[Series], interval: Interval) -> Piece:
-        first = together[0]
-        query = search.of_test(first.metadata.key, interval, *reading.condition(first), *self._conditions)
-        fields = sorted({name for series in together for name in reading.fields(series)})
+        query = search.of_test(together[0].metadata.key, interval, *self._conditions)
+        fields = sorted({"result.succeeded", *(name for series in together for name in reading.fields(series))})
         page = next(self._view.pages(query, fields, decode=search.decoder(typed.source(together))), None)
         if page is None:
             return Piece(interval, [], [])

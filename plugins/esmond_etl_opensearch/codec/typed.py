@@ -1,4 +1,4 @@
-"""Documents decoded straight into columns: for numbers and histograms, which are most of what archives hold.
+"""Documents decoded straight into columns: for numbers, histograms, failures and runs, which are most of what archives hold.
 
 A page that does not fit these types, and one with values that are kept as esmond had them, is read by `codec.reading` instead.
 """
@@ -6,7 +6,7 @@ A page that does not fit these types, and one with values that are kept as esmon
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import accumulate, chain
 from operator import attrgetter
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from esmond_etl import Series, event_type, nullable_number_column, number_column
 from esmond_etl_opensearch.codec import places
 from esmond_etl_opensearch.codec.fields import list_texts, texts_of
-from esmond_etl_opensearch.codec.places import Path
+from esmond_etl_opensearch.codec.places import FAILURES, RUN_HREF, Path
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -53,12 +53,58 @@ def _kind(series: Series) -> str:
 
 @cache
 def _typed(name: str, kind: str) -> Typed | None:
+    if name in (RUN_HREF, FAILURES):
+        return _run_hrefs() if name == RUN_HREF else _failures()
     path = places.place(kind, name)
     if not path:
         return None
     if event_type(name).is_number:
-        return _numbers(name, path)
-    return _histograms(name, path) if event_type(name).data_type == "histogram" else None
+        return _of_successes(_numbers(name, path))
+    return _of_successes(_histograms(name, path)) if event_type(name).data_type == "histogram" else None
+
+
+def _of_successes(way: Typed) -> Typed:
+    """The same for runs that succeeded alone."""
+
+    def column(hits: Sequence[Any]) -> pa.Array:
+        values = way.column(hits)
+        succeeded = list(map(_succeeded, hits))
+        if succeeded.count(True) == len(succeeded):
+            return values
+        mask = pa.Array.from_buffers(pa.uint8(), len(hits), [None, pa.py_buffer(bytes(each is True for each in succeeded))])
+        return pc.if_else(mask.cast(pa.bool_()), values, pa.scalar(None, values.type))
+
+    return Typed({**way.leaves, **_SUCCEEDED}, column)
+
+
+def _run_hrefs() -> Typed:
+    original = ("esmond", "json", "values", RUN_HREF)
+    get, kept = _getter("pscheduler", "run_href"), _getter(*original)
+
+    def column(hits: Sequence[Any]) -> pa.Array:
+        _none_of(map(kept, hits))
+        found = (None if _succeeded(hit) is False else get(hit) for hit in hits)
+        return texts_of([None if each is None else _encode(each).decode() for each in found])
+
+    return Typed({("pscheduler", "run_href"): str, original: Any, **_SUCCEEDED}, column)
+
+
+def _failures() -> Typed:
+    original = ("esmond", "json", "values", FAILURES)
+    get, kept = _getter("result", "error"), _getter(*original)
+
+    def column(hits: Sequence[Any]) -> pa.Array:
+        _none_of(map(kept, hits))
+        found = (get(hit) if _succeeded(hit) is False else None for hit in hits)
+        return texts_of([None if each is None else _encode({"error": each}).decode() for each in found])
+
+    return Typed({("result", "error"): str, original: Any, **_SUCCEEDED}, column)
+
+
+def _none_of(kept: Iterable[Any]) -> None:
+    """Raise Unfit if a value is kept as esmond had it."""
+    if any(each is not msgspec.UNSET for each in kept):
+        raise Unfit
 
 
 def _numbers(name: str, path: Path) -> Typed:
@@ -77,6 +123,8 @@ def _numbers(name: str, path: Path) -> Typed:
         values = list(map(first, hits))
         if None not in values:
             return number_column(array("d", values))
+        if not (rest or sent):
+            return nullable_number_column(values)
         return nullable_number_column([other(hit) if each is None else each for each, hit in zip(values, hits, strict=True)])
 
     return Typed({("result", *each): float for each in (path, *others, *counts)}, column)
@@ -94,8 +142,7 @@ def _histograms(name: str, path: Path) -> Typed:
 
     def column(hits: Sequence[Any]) -> pa.Array:
         found: list[_Histogram | None] = list(map(get, hits))
-        if any(each is not msgspec.UNSET for each in map(kept, hits)):
-            raise Unfit
+        _none_of(map(kept, hits))
         texts = _texts([each for each in found if each is not None], scale)
         if None not in found:
             return texts
@@ -161,3 +208,8 @@ def _field(name: str, kind: Any) -> tuple[str, Any, Any]:
         return (_attribute(name), kind | None, msgspec.field(name=name, default=None))
     made = _struct(_attribute(name).title(), kind)
     return (_attribute(name), made, msgspec.field(name=name, default_factory=made))
+
+
+_SUCCEEDED: Final[Mapping[Path, Any]] = {("result", "succeeded"): bool}
+
+_succeeded: Final = _getter("result", "succeeded")
