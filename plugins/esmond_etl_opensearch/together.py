@@ -51,11 +51,14 @@ class Together:
             start = piece.interval.end
 
     def _piece(self, together: Sequence[Series], interval: Interval) -> Piece:
-        page, is_first = self._page((together[0].metadata.key, interval), len(together))
+        place = (together[0].metadata.key, interval)
+        page, is_first = self._page(place, len(together))
         if is_first:
             try:
                 page.piece.set_result(self._read(together, interval))
             except BaseException as error:
+                with self._lock:
+                    self._pages.pop(place, None)  # the next series tries it again
                 page.piece.set_exception(error)
         return page.piece.result()
 
@@ -65,7 +68,7 @@ class Together:
             known = self._pages.get(place)
             page = known or self._pages.setdefault(place, _Kept(readers))
             page.readers -= 1
-            if not page.readers or (page.piece.done() and page.piece.exception()):
+            if not page.readers:
                 del self._pages[place]
             if len(self._pages) > _MOST:
                 del self._pages[next(iter(self._pages))]
