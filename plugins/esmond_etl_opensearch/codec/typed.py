@@ -6,7 +6,7 @@ A page that does not fit these types, and one with values that are kept as esmon
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 from itertools import accumulate, chain
 from operator import attrgetter
@@ -82,8 +82,8 @@ def _run_hrefs() -> Typed:
     get, kept = _getter("pscheduler", "run_href"), _getter(*original)
 
     def column(hits: Sequence[Any]) -> pa.Array:
-        _none_of(map(kept, hits))
-        found = (None if _succeeded(hit) is False else get(hit) for hit in hits)
+        _none_of(list(map(kept, hits)))
+        found = [None if _succeeded(hit) is False else get(hit) for hit in hits]
         return texts_of([None if each is None else _encode(each).decode() for each in found])
 
     return Typed({("pscheduler", "run_href"): str, original: Any, **_SUCCEEDED}, column)
@@ -94,16 +94,16 @@ def _failures() -> Typed:
     get, kept = _getter("result", "error"), _getter(*original)
 
     def column(hits: Sequence[Any]) -> pa.Array:
-        _none_of(map(kept, hits))
-        found = (get(hit) if _succeeded(hit) is False else None for hit in hits)
+        _none_of(list(map(kept, hits)))
+        found = [get(hit) if _succeeded(hit) is False else None for hit in hits]
         return texts_of([None if each is None else _encode({"error": each}).decode() for each in found])
 
     return Typed({("result", "error"): str, original: Any, **_SUCCEEDED}, column)
 
 
-def _none_of(kept: Iterable[Any]) -> None:
+def _none_of(kept: list[Any]) -> None:
     """Raise Unfit if a value is kept as esmond had it."""
-    if any(each is not msgspec.UNSET for each in kept):
+    if kept.count(msgspec.UNSET) < len(kept):
         raise Unfit
 
 
@@ -131,8 +131,8 @@ def _numbers(name: str, path: Path) -> Typed:
 
 
 class _Histogram(msgspec.Struct, gc=False):
-    values: list[float]
-    counts: list[int]
+    values: tuple[float, ...]
+    counts: tuple[int, ...]
 
 
 def _histograms(name: str, path: Path) -> Typed:
@@ -141,8 +141,10 @@ def _histograms(name: str, path: Path) -> Typed:
     scale = places.STATISTICS[name][1]
 
     def column(hits: Sequence[Any]) -> pa.Array:
+        _none_of(list(map(kept, hits)))
         found: list[_Histogram | None] = list(map(get, hits))
-        _none_of(map(kept, hits))
+        if found.count(None) == len(found):
+            return pa.nulls(len(found), pa.string())
         texts = _texts([each for each in found if each is not None], scale)
         if None not in found:
             return texts
