@@ -68,7 +68,7 @@ def _typed_batch(series: Series, piece: Piece, way: Typed) -> Batch | None:
     if piece.hits is None:
         return None
     try:
-        values = way.column(piece.hits)
+        values = way.column(piece.hits, piece.succeeded)
     except Unfit:
         return None
     batch = Batch.of(series, ts_column(array("q", piece.seconds)), values)

@@ -61,7 +61,7 @@ class _Page(msgspec.Struct, Generic[H]):
 
 
 #: A function from an answer to its hits.
-Decode = Callable[[msgspec.Raw], "_Page[Any]"]
+Decode = Callable[[str], "_Page[Any]"]
 
 _plain: Final = msgspec.json.Decoder(_Page[Hit]).decode
 
@@ -76,7 +76,7 @@ def decoder(source: type[msgspec.Struct]) -> Decode:
 class Page:
     """The hits of an answer; raises ServerError if the answer is not complete."""
 
-    def __init__(self, answer: msgspec.Raw, url: str, decode: Decode | None = None) -> None:
+    def __init__(self, answer: str, url: str, decode: Decode | None = None) -> None:
         """Decodes the hits with `decode` if their fields fit, else as plain objects."""
         self._answer, self._url = answer, url
         self.until: int | None = None  # hits from this second on are left out
@@ -93,7 +93,7 @@ class Page:
         try:
             return _plain(self._answer)
         except msgspec.MsgspecError as error:
-            raise ServerError(f"{self._url}/_search: unexpected answer ({error}): {bytes(self._answer)[:80]!r}", 200) from None
+            raise ServerError(f"{self._url}/_search: unexpected answer ({error}): {self._answer[:80]!r}", 200) from None
 
     def cut(self, second: int) -> None:
         """Leave out the hits from `second` on."""
@@ -174,10 +174,10 @@ class PointInTime:
             most = most if page.hits else _MOST
             start = [{"range": {START: {"gte": last, "format": "epoch_second"}}}]
 
-    def _answer(self, body: Mapping[str, Any], versions: bool) -> msgspec.Raw:
+    def _answer(self, body: Mapping[str, Any], versions: bool) -> str:
         wanted = _WANTED + (_VERSIONS if versions else ())
         try:
-            answer: msgspec.Raw = self.server.ask("POST", "/_search", body, msgspec.Raw, filter_path=",".join(wanted))
+            answer: str = self.server.ask("POST", "/_search", body, str, filter_path=",".join(wanted))
         except ServerError as error:
             if error.status == 404:  # the server has released it: the next reader takes a new one
                 self._id = None

@@ -45,7 +45,7 @@ class Server:
     slots: Semaphore  #: one for each request that may be under way
 
     def ask(self, method: str, path: str, body: Any = None, kind: Any = Any, **params: Any) -> Any:
-        """The answer to a request, decoded as `kind`; a body is JSON text, or an object to encode."""
+        """The answer to a request, decoded as `kind`, or as it came if that is `str`; a body is JSON text, or an object to encode."""
         text = body if isinstance(body, bytes | str | None) else msgspec.json.encode(body)
         for attempt in range(self.retries + 1):
             try:
@@ -73,7 +73,7 @@ class Server:
         except (OpenSearchException, OSError, ValueError) as error:  # also errors of TLS
             raise ServerError(f"{self.url}: {described(error)}") from None
         self.traffic.count(received=len(answer or ""), sent=len(body or b""))
-        if method == "HEAD" or not answer:
+        if method == "HEAD" or not answer or kind is str:
             return answer
         try:
             return msgspec.json.decode(answer, type=kind)

@@ -24,6 +24,7 @@ class Piece(NamedTuple):
     interval: Interval
     seconds: list[int]
     hits: list[Any] | None  #: with the fields of all its series; None if they must be looked at one by one
+    succeeded: Sequence[bool | None] = ()  #: whether the run of each did
 
 
 @dataclass
@@ -83,4 +84,5 @@ class Together:
         seconds = [hit.ts for hit in page.hits]
         is_plain = page.is_typed and all(map(lt, seconds, seconds[1:]))
         end = interval.end if page.until is None else page.until
-        return Piece(Interval(interval.start, end), seconds, page.hits if is_plain else None)
+        piece = Interval(interval.start, end)
+        return Piece(piece, seconds, page.hits, typed.succeeded(page.hits)) if is_plain else Piece(piece, seconds, None)

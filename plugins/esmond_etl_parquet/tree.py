@@ -38,7 +38,7 @@ import pyarrow.fs as pafs
 from esmond_etl import EsmondEtlError
 from esmond_etl.tables.places import without_secrets
 from esmond_etl_parquet import exchange
-from esmond_etl_parquet.turns import Turns, clear_dead, locked, new_owner, new_scratch, scratches
+from esmond_etl_parquet.turns import LEASE, Turns, clear_dead, locked, new_owner, new_scratch, scratches
 
 STAGING = "_staging"
 
@@ -119,7 +119,8 @@ class Tree:
 
     def _clear_uploads(self) -> None:
         """Only the process whose turn it is uploads anything: what is there now was left behind."""
-        clear_dead(folder for folder in scratches() if folder.name != Path(self._scratch).name)
+        others = (folder for folder in scratches() if folder.name != Path(self._scratch).name)
+        clear_dead(others, kept=LEASE)  # a folder shows that its process is dead as long as its ticket may be there
         for info in self.files(STAGING):
             if info.type == pafs.FileType.Directory:
                 with suppress(FileNotFoundError):  # a late request of a killed process may have removed it just now

@@ -64,13 +64,19 @@ def locked(folder: Path) -> int:
     return handle
 
 
-def clear_dead(folders: Iterable[Path]) -> None:
-    """Remove the folders of dead processes."""
+def clear_dead(folders: Iterable[Path], kept: float = 0) -> None:
+    """Empty the folders of dead processes, and remove those in which nothing has changed for `kept` seconds."""
     for folder in folders:
         with suppress(OSError):  # another process is at work there, or has removed it
             handle = locked(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(handle)
+            try:
+                is_old = time.time() - folder.stat().st_mtime >= kept
+                for each in folder.iterdir():
+                    shutil.rmtree(each, ignore_errors=True) if each.is_dir() else each.unlink()
+                if is_old:
+                    folder.rmdir()
+            finally:
+                os.close(handle)
 
 
 def _is_dead(owner: str) -> bool:

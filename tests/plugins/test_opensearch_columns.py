@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
-import msgspec
 import pytest
 from esmond_etl_opensearch import datapoints
 from esmond_etl_opensearch.search import Page
@@ -28,7 +27,7 @@ class Answers:
     def pages(self, query: Any, fields: Any, decode: Any = None) -> Iterator[Page]:
         hits = [hit for hit in self.hits if all(self.meets(hit["_source"]["result"], each) for each in query["bool"]["filter"])]
         text = json.dumps({"timed_out": False, "_shards": {"failed": 0}, "hits": {"hits": hits}})
-        yield Page(msgspec.Raw(text.encode()), "http://localhost:9200", decode)
+        yield Page(text, "http://localhost:9200", decode)
 
     @staticmethod
     def meets(result: Any, condition: Any) -> bool:

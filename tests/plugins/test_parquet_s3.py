@@ -219,6 +219,8 @@ def test_one_that_was_killed_in_its_turn_holds_nobody_up(s3: str) -> None:
         while not [path for path in objects(s3) if path.endswith(".turn")]:
             moment += 4
             assert ended(process(s3, ["k1"], HALF, 1, moment))[0] == -signal.SIGKILL
+        with opened(s3.replace("/out?", "/elsewhere?")):  # what it clears must not hide that the ticket's owner is dead
+            pass
         deliver(sink, points(2), DAYS)
         assert not [path for path in objects(s3) if path.startswith("_staging")]
     assert held_by_source(s3) == points(2)

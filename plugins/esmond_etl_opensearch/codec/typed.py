@@ -28,11 +28,15 @@ class Unfit(Exception):
     """A page that must be read document by document."""
 
 
+#: From hits, and whether the run of each succeeded, to their values, null for none; raises Unfit.
+Column = Callable[[Sequence[Any], Sequence[bool | None]], pa.Array]
+
+
 class Typed(NamedTuple):
     """How documents become a column."""
 
     leaves: Mapping[Path, Any]  #: the fields of a document, and their types
-    column: Callable[[Sequence[Any]], pa.Array]  #: hits -> their values, null for none; raises Unfit
+    column: Column
 
 
 def typed(series: Series) -> Typed | None:
@@ -66,9 +70,8 @@ def _typed(name: str, kind: str) -> Typed | None:
 def _of_successes(way: Typed) -> Typed:
     """The same for runs that succeeded alone."""
 
-    def column(hits: Sequence[Any]) -> pa.Array:
-        values = way.column(hits)
-        succeeded = list(map(_succeeded, hits))
+    def column(hits: Sequence[Any], succeeded: Sequence[bool | None]) -> pa.Array:
+        values = way.column(hits, succeeded)
         if succeeded.count(True) == len(succeeded):
             return values
         mask = pa.Array.from_buffers(pa.uint8(), len(hits), [None, pa.py_buffer(bytes(each is True for each in succeeded))])
@@ -81,9 +84,9 @@ def _run_hrefs() -> Typed:
     original = ("esmond", "json", "values", RUN_HREF)
     get, kept = _getter("pscheduler", "run_href"), _getter(*original)
 
-    def column(hits: Sequence[Any]) -> pa.Array:
+    def column(hits: Sequence[Any], succeeded: Sequence[bool | None]) -> pa.Array:
         _none_of(list(map(kept, hits)))
-        found = [None if _succeeded(hit) is False else get(hit) for hit in hits]
+        found = [None if done is False else get(hit) for hit, done in zip(hits, succeeded, strict=True)]
         return texts_of([None if each is None else _encode(each).decode() for each in found])
 
     return Typed({("pscheduler", "run_href"): str, original: Any, **_SUCCEEDED}, column)
@@ -93,9 +96,11 @@ def _failures() -> Typed:
     original = ("esmond", "json", "values", FAILURES)
     get, kept = _getter("result", "error"), _getter(*original)
 
-    def column(hits: Sequence[Any]) -> pa.Array:
+    def column(hits: Sequence[Any], succeeded: Sequence[bool | None]) -> pa.Array:
         _none_of(list(map(kept, hits)))
-        found = [get(hit) if _succeeded(hit) is False else None for hit in hits]
+        if not succeeded.count(False):
+            return pa.nulls(len(hits), pa.string())
+        found = [get(hit) if done is False else None for hit, done in zip(hits, succeeded, strict=True)]
         return texts_of([None if each is None else _encode({"error": each}).decode() for each in found])
 
     return Typed({("result", "error"): str, original: Any, **_SUCCEEDED}, column)
@@ -119,7 +124,7 @@ def _numbers(name: str, path: Path) -> Typed:
             return float(lost(hit) / sent(hit))
         return found
 
-    def column(hits: Sequence[Any]) -> pa.Array:
+    def column(hits: Sequence[Any], _: Sequence[bool | None]) -> pa.Array:
         values = list(map(first, hits))
         if None not in values:
             return number_column(array("d", values))
@@ -140,7 +145,7 @@ def _histograms(name: str, path: Path) -> Typed:
     get, kept = _getter("result", *path), _getter(*original)
     scale = places.STATISTICS[name][1]
 
-    def column(hits: Sequence[Any]) -> pa.Array:
+    def column(hits: Sequence[Any], _: Sequence[bool | None]) -> pa.Array:
         _none_of(list(map(kept, hits)))
         found: list[_Histogram | None] = list(map(get, hits))
         if found.count(None) == len(found):
@@ -214,4 +219,9 @@ def _field(name: str, kind: Any) -> tuple[str, Any, Any]:
 
 _SUCCEEDED: Final[Mapping[Path, Any]] = {("result", "succeeded"): bool}
 
-_succeeded: Final = _getter("result", "succeeded")
+_done: Final = _getter("result", "succeeded")
+
+
+def succeeded(hits: Sequence[Any]) -> list[bool | None]:
+    """Whether the run of each hit succeeded; None where it does not say so."""
+    return list(map(_done, hits))
