@@ -14,10 +14,10 @@ $(BIN)/pytest: pyproject.toml
 setup: $(BIN)/pytest  ## make a virtual environment with all that tests, lint and docs need
 
 test: setup  ## run all tests
-	$(BIN)/pytest -q -n 3 --dist loadgroup
+	$(BIN)/pytest -q -n 3 --dist loadfile
 
 fast: setup  ## run the tests that take less than half a minute in all
-	$(BIN)/pytest -q -n 3 --dist loadgroup -m "not slow"
+	$(BIN)/pytest -q -n 3 --dist loadfile -m "not slow"
 
 lint: setup  ## format, lint, types, and which room may import which
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ from esmond_etl import Context, Interval, Sink, Source
 from esmond_etl.testing import DAY, SinkSuite, points_of
 from esmond_etl.testing import START as FIRST
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("s3")]  # one server for all
+pytestmark = pytest.mark.slow
 
 WRITERS = 4
 KILLS = int(os.environ.get("ESMOND_ETL_KILLS", "6"))

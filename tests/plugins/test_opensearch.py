@@ -33,7 +33,7 @@ from esmond_etl.client.reading import Reader
 from esmond_etl.testing.datapoints import deliver, points_of, write
 from tests.servers.opensearch_node import OpenSearch
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("opensearch")]  # one server for all
+pytestmark = pytest.mark.slow
 
 DAY = 86400
 RECORDED = Path(__file__).parents[3] / "shared" / "perfsonar5"

@@ -13,7 +13,7 @@ from esmond_etl import BASE, DataPoint, Metadata, Series, Served, Sink
 from esmond_etl.testing import SinkSuite
 from tests.servers.opensearch_node import OpenSearch
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("opensearch")]  # one server for all
+pytestmark = pytest.mark.slow
 
 
 class TestOpenSearch(SinkSuite):

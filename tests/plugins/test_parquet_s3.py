@@ -25,7 +25,7 @@ from esmond_etl_parquet.tree import Tree
 from esmond_etl import Context, Interval, Series, Sink, SinkError, Source
 from esmond_etl.testing import DAY, START, Points, SinkSuite, SourceSuite, deliver, points_of, series
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("s3")]  # one server for all
+pytestmark = pytest.mark.slow
 
 SERIES = [series(name, key=key) for key in ("k1", "k2", "k3", "k4") for name in ("throughput", "histogram-owdelay")]
 DAYS = Interval(START, START + 2 * DAY)

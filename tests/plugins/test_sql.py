@@ -28,7 +28,7 @@ from esmond_etl import Batch, Context, Interval, Metadata, Reject, Series, SinkE
 from esmond_etl.pipeline import file as config
 from esmond_etl.testing import DAY, START, Points, deliver, points_of, series
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgresql")]  # one server for all
+pytestmark = pytest.mark.slow
 
 TIME = Interval(START, START + DAY)
 

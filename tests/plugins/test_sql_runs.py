@@ -17,7 +17,7 @@ import pytest
 from esmond_etl_archive import Running
 from esmond_etl_archive.samples import START
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgresql")]  # one server for all
+pytestmark = pytest.mark.slow
 
 DAYS = 3
 TIME = f"from = {START}\nto = {START + DAYS * 86400}\n"

@@ -8,7 +8,7 @@ from esmond_etl_sql.sink import SQLSink
 from esmond_etl import Sink
 from esmond_etl.testing import SinkSuite
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("postgresql")]  # one server for all
+pytestmark = pytest.mark.slow
 
 
 class TestSQLite(SinkSuite):
