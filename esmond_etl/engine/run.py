@@ -323,7 +323,10 @@ class _Run:
 
     def _settle(self, in_flight: dict[Future[Outcome], Task]) -> None:
         """Wait until a task has ended, and record it: first comes the sinks' commit, then this."""
-        for future in wait(in_flight, return_when=FIRST_COMPLETED).done:
+        # in short pieces: a system may give a signal to another thread, and only a thread that wakes up handles it
+        while not (ended := wait(in_flight, _OFTEN, FIRST_COMPLETED).done):
+            pass
+        for future in ended:
             task = in_flight.pop(future)
             outcome = _outcome(future, task, self.definition.labels)
             if outcome.left:
