@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 from esmond_etl.client import wire
 from esmond_etl.client.archive import Archive
 from esmond_etl.client.elmond import Elmond
@@ -91,6 +93,15 @@ class Reader:
         if offset > LONGEST_LIST or (listed.total is not None and offset > 2 * listed.total + 10 * LIST_PAGE):
             said = "" if listed.total is None else f", and says that it has {listed.total}"
             raise ContentError(f"{url}: the list has no end: the archive has listed {offset} metadata{said}", url)
+
+    def entry(self, url: str) -> Metadata | None:
+        """The metadata at a URL of the archive; None if there is none."""
+        try:
+            return self.archive.get(url, {}, lambda body: wire.decode_metadata(msgspec.json.decode(body)))
+        except StatusError as error:
+            if error.status == 404:
+                return None
+            raise
 
     def datapoints(self, series: Series, interval: Interval) -> Iterator[Batch]:
         """The datapoints of `series` in `interval`, oldest first, a batch a page; raises ArchiveError if any could not be read."""

@@ -323,7 +323,7 @@ class _Run:
 
     def _settle(self, in_flight: dict[Future[Outcome], Task]) -> None:
         """Wait until a task has ended, and record it: first comes the sinks' commit, then this."""
-        # in short pieces: a system may give a signal to another thread, and only a thread that wakes up handles it
+        # in short waits: the system may give a signal to another thread, and this one handles it only when it wakes up
         while not (ended := wait(in_flight, _OFTEN, FIRST_COMPLETED).done):
             pass
         for future in ended:

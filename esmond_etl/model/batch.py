@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -167,7 +167,10 @@ class Batch:
 
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
-_HISTOGRAMS = msgspec.json.Decoder(list[dict[str, int]])
+#: The count of a bucket: an int64.
+Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+_HISTOGRAMS = msgspec.json.Decoder(list[dict[str, Count]])
 
 
 def _open_histograms(batch: Batch) -> tuple[pa.Array, pa.Array | None]:
@@ -186,16 +189,12 @@ def _open_histograms(batch: Batch) -> tuple[pa.Array, pa.Array | None]:
         keys.extend(histogram)
         counts.extend(histogram.values())
         offsets.append(len(keys))
-    items = pa.Array.from_buffers(pa.int64(), len(counts), [None, pa.py_buffer(counts)])
-    opened = pa.MapArray.from_arrays(
-        pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets)]), text_column(keys), items
-    )
-    return opened, ordered
+    return pa.MapArray.from_arrays(int_column(offsets), text_column(keys), int_column(counts)), ordered
 
 
 def _open_histogram(batch: Batch, row: int, text: str) -> dict[str, int]:
     try:
-        return msgspec.json.decode(text, type=dict[str, int], strict=False)
+        return msgspec.json.decode(text, type=dict[str, Count], strict=False)
     except msgspec.DecodeError as error:
         raise ValueError(f"{batch.series} at {batch.seconds[row]}: not a histogram ({error}): {text[:80]}") from None
 
@@ -205,6 +204,20 @@ def ts_column(ts: array[int]) -> pa.Array:
     return pa.Array.from_buffers(TS, len(ts), [None, pa.py_buffer(ts)])
 
 
+def int_column(numbers: array[int]) -> pa.Array:
+    """Whole numbers (array of "i" or "q") as int32 or int64, without a copy."""
+    return pa.Array.from_buffers(_INTEGERS[numbers.typecode], len(numbers), [None, pa.py_buffer(numbers)])
+
+
+_INTEGERS: Final = {"i": pa.int32(), "q": pa.int64()}
+
+
+def bool_column(flags: Iterable[object]) -> pa.Array:
+    """Flags as booleans; `pa.array` would import pandas where that is installed."""
+    flat = bytes(map(bool, flags))
+    return pa.Array.from_buffers(pa.uint8(), len(flat), [None, pa.py_buffer(flat)]).cast(pa.bool_())
+
+
 def number_column(val: array[float]) -> pa.Array:
     """Numbers (array of "d") as float64, without a copy."""
     return pa.Array.from_buffers(NUMBER, len(val), [None, pa.py_buffer(val)])
@@ -212,8 +225,7 @@ def number_column(val: array[float]) -> pa.Array:
 
 def nullable_number_column(values: Sequence[float | None]) -> pa.Array:
     """Numbers and None as float64 with nulls; `pa.array` would import pandas where that is installed."""
-    known = pa.py_buffer(bytes(value is not None for value in values))
-    is_known = pa.Array.from_buffers(pa.uint8(), len(values), [None, known]).cast(pa.bool_())
+    is_known = bool_column(value is not None for value in values)
     return pc.if_else(is_known, number_column(array("d", [value or 0.0 for value in values])), pa.scalar(None, NUMBER))
 
 
@@ -230,6 +242,14 @@ def text_column(texts: Sequence[str]) -> pa.Array:
     encoded: Sequence[str | bytes] = texts if joined.isascii() else [text.encode() for text in texts]
     offsets = array("i", accumulate(map(len, encoded), initial=0))
     return pa.Array.from_buffers(JSON_TEXT, len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(joined.encode())])
+
+
+def nullable_text_column(texts: Sequence[str | None]) -> pa.Array:
+    """Strings and None as one string column with nulls."""
+    column = text_column([text or "" for text in texts])
+    if None not in texts:
+        return column
+    return pc.if_else(bool_column(text is not None for text in texts), column, pa.scalar(None, JSON_TEXT))
 
 
 def ts_bounds(interval: Interval) -> tuple[pa.Scalar, pa.Scalar]:

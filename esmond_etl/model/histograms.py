@@ -17,7 +17,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl.model.batch import number_column
+from esmond_etl.model.batch import int_column, number_column
 from esmond_etl.model.series import Series
 
 #: Every statistic, by the name that it has in an archive's answers.
@@ -92,7 +92,7 @@ class _Samples:
         if len(self._kept) == self._all:
             return column
         everyone = array("q", range(self._all))
-        return column.take(pc.index_in(pa.Array.from_buffers(pa.int64(), self._all, [None, pa.py_buffer(everyone)]), self._kept))
+        return column.take(pc.index_in(int_column(everyone), self._kept))
 
     def column(self, name: str) -> pa.Array:
         """The statistic that archives call `name`."""
@@ -144,7 +144,7 @@ class _Samples:
         """The buckets that hold the most samples."""
         most = pc.equal(self.count, self._grouped(self.count, "max").take(self.row))
         starts = pc.indices_nonzero(_changes(self.row.filter(most))).cast(pa.int32())
-        ends = pa.Array.from_buffers(pa.int32(), 1, [None, pa.py_buffer(array("i", [pc.sum(most).as_py() or 0]))])
+        ends = int_column(array("i", [pc.sum(most).as_py() or 0]))
         return pa.ListArray.from_arrays(pa.concat_arrays([starts, ends]), self.bucket.filter(most))
 
     def percentile(self, percent: int) -> pa.Array:

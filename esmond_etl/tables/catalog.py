@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl.model.batch import TS, text_column
+from esmond_etl.model.batch import TS, int_column, text_column
 from esmond_etl.model.series import Metadata, Series, Served, Summary
 from esmond_etl.tables.columns import subject_values
 
@@ -191,7 +191,7 @@ def _offsets(lengths: Iterable[int]) -> pa.Array:
     offsets = array("i", [0])
     for length in lengths:
         offsets.append(offsets[-1] + length)
-    return pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets)])
+    return int_column(offsets)
 
 
 def _map(objects: Sequence[Mapping[str, Any]], items: pa.Array) -> pa.Array:

@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl.model.batch import JSON_TEXT, NUMBER, TS, Batch, json_column, number_column, text_column
+from esmond_etl.model.batch import JSON_TEXT, NUMBER, TS, Batch, int_column, json_column, number_column, text_column
 from esmond_etl.model.series import SUBJECT_COLUMNS, Metadata, Series
 from esmond_etl.plugin.sink import Reject
 from esmond_etl.tables import histograms, typed
@@ -98,7 +98,7 @@ _ZERO: Final = pa.scalar(0, pa.int32())  # with a plain 0, Arrow imports pandas 
 
 
 def _nullable(codes: Sequence[int]) -> pa.Array:
-    column = int_column(codes)
+    column = int_column(array("i", codes))
     return pc.if_else(pc.less(column, _ZERO), pa.scalar(None, pa.int32()), column) if -1 in codes else column
 
 
@@ -107,11 +107,6 @@ def beside(kind: Kind, val: pa.Array, widths: Sequence[float], runs: pa.Array) -
     if kind == "delays":
         return [typed.delays(val, number_column(array("d", widths)).take(runs))]
     return [typed.lists(kind, val)] if kind in typed.LISTS else []
-
-
-def int_column(values: Sequence[int]) -> pa.Array:
-    """Whole numbers as int32; `pa.array` would import pandas where that is installed."""
-    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(array("i", values))])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.csv as csv
 
 from esmond_etl.model import buckets
-from esmond_etl.model.batch import Batch
+from esmond_etl.model.batch import Batch, int_column
 
 #: What makes a line "bucket:count" of each bucket.
 _LINES: Final = bytes.maketrans(b",}", b"\n\n")
@@ -41,7 +41,7 @@ def opened(batch: Batch) -> pa.Array:
 
 def _opened_plain(characters: bytes, counts: array[int]) -> pa.Array:
     ends = array("i", accumulate(counts, initial=0))
-    offsets = pa.Array.from_buffers(pa.int32(), len(ends), [None, pa.py_buffer(ends)])
+    offsets = int_column(ends)
     lines = characters.translate(_LINES, _LEFT_OUT)
     if lines.isspace():
         return pa.MapArray.from_arrays(offsets, pa.nulls(0, pa.string()), pa.nulls(0, pa.int64()))

@@ -9,7 +9,7 @@ from typing import IO, Final, NamedTuple
 
 import pyarrow as pa
 
-from esmond_etl.model.batch import NUMBER, TS
+from esmond_etl.model.batch import NUMBER, TS, int_column
 from esmond_etl.model.series import Metadata
 from esmond_etl.tables import columns, typed
 from esmond_etl.tables.columns import VAL, Kind
@@ -90,7 +90,7 @@ class Rows:
         runs = array("i")
         for number, length in zip(self.subjects, self.lengths, strict=True):
             runs.extend(array("i", (places[number],)) * length)
-        of_row = pa.Array.from_buffers(pa.int32(), len(runs), [None, pa.py_buffer(runs)])
+        of_row = int_column(runs)
         said = columns.subject_columns([subjects.values[number] for number in present], of_row)
         # copying pays for small values, but not for large ones
         val = pa.chunked_array(self.val) if kind in ("map", "json") else pa.concat_arrays(self.val)

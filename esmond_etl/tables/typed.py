@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from esmond_etl.model import histograms
-from esmond_etl.model.batch import json_column, number_column
+from esmond_etl.model.batch import int_column, json_column, number_column
 from esmond_etl.model.series import Metadata, Series
 
 #: The typed columns; the name is also the column's name.
@@ -129,7 +129,7 @@ def _repeated(offsets: pa.Array) -> pa.Array:
     rows = array("i")
     for row, (start, end) in enumerate(pairwise(offsets.to_pylist())):
         rows.extend(array("i", (row,)) * (end - start))
-    return pa.Array.from_buffers(pa.int32(), len(rows), [None, pa.py_buffer(rows)])
+    return int_column(rows)
 
 
 def _milliseconds(names: pa.Array) -> pa.Array:

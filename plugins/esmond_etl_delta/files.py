@@ -28,8 +28,8 @@ def whole(table: DeltaTable) -> pa.Table:
 def read(fragment: Any, columns: Sequence[str], key: str | None = None) -> pa.Table:
     """Some columns of one file, of all metadata keys or of one.
 
-    Arrow's own scanner is not used: threads of it that still hold buffers of the library's file system when Python ends
-    abort the process.
+    This does not use Arrow's scanner: if its threads still hold buffers of the library's file system when Python ends, the process
+    aborts.
     """
     with fragment.filesystem.open_input_file(fragment.path) as opened:
         small = opened.size() <= LARGE

@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import Interval, Series
+from esmond_etl import Interval, Series, int_column
 
 #: Timestamps per request at most.
 MOST: Final = 1000
@@ -115,7 +115,7 @@ def _by_time(columns: Sequence[Column]) -> tuple[pa.Array, pa.Array, pa.Array]:
 
 
 def _repeat(place: int, length: int) -> pa.Array:
-    return _int32(array("i", [place]) * length)
+    return int_column(array("i", [place]) * length)
 
 
 def _named(column: Column) -> pa.Array:
@@ -126,13 +126,9 @@ def _named(column: Column) -> pa.Array:
 def _starts(ts: pa.Array, together: bool) -> pa.Array:
     """The start of each item of a request among the values, and the end of the last one."""
     if not together:
-        return _int32(array("i", range(len(ts) + 1)))
+        return int_column(array("i", range(len(ts) + 1)))
     changes = pc.add(pc.indices_nonzero(pc.not_equal(ts[1:], ts[:-1])), 1).cast(pa.int32())
-    return pa.concat_arrays([_int32(array("i", [0])), changes, _int32(array("i", [len(ts)]))])
-
-
-def _int32(numbers: array[int]) -> pa.Array:
-    return pa.Array.from_buffers(pa.int32(), len(numbers), [None, pa.py_buffer(numbers)])
+    return pa.concat_arrays([int_column(array("i", [0])), changes, int_column(array("i", [len(ts)]))])
 
 
 def _items(ts: pa.Array, values: pa.Array, starts: pa.Array) -> pa.Array:
@@ -150,5 +146,5 @@ def _end(ends: Sequence[int], first: int, most: int) -> int:
 
 
 def _body(items: pa.Array) -> bytes:
-    whole = pa.ListArray.from_arrays(_int32(array("i", [0, len(items)])), items)
+    whole = pa.ListArray.from_arrays(int_column(array("i", [0, len(items)])), items)
     return b'{"data":[%b]}' % pc.binary_join(whole, ",")[0].as_buffer().to_pybytes()

@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import ClassVar, Final
 
-import msgspec
 from pydantic import Field, PrivateAttr
 
 from esmond_etl import (
@@ -24,7 +23,6 @@ from esmond_etl import (
     Sink,
     SinkError,
     Source,
-    StatusError,
     Task,
 )
 from esmond_etl.client import wire
@@ -134,21 +132,9 @@ class EsmondSink(Connection, Sink):
             if target_key in self._entries:
                 self._entries.move_to_end(target_key)
                 return self._entries[target_key]
-        entry = self._fetched(target_key)
+        entry = self._reader.entry(f"{self._archive.list_url}{target_key}/")
         with self._lock:
             self._entries[target_key] = entry
             if len(self._entries) > REMEMBERED:
                 self._entries.popitem(last=False)
         return entry
-
-    def _fetched(self, target_key: str) -> Metadata | None:
-        try:
-            return self._archive.get(f"{self._archive.list_url}{target_key}/", {}, _decoded)
-        except StatusError as error:
-            if error.status == 404:
-                return None
-            raise
-
-
-def _decoded(body: bytes) -> Metadata:
-    return wire.decode_metadata(msgspec.json.decode(body))

@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import JSON_TEXT, NUMBER, nullable_number_column, same_value, text_column
+from esmond_etl import JSON_TEXT, NUMBER, bool_column, nullable_number_column, nullable_text_column, same_value, text_column
 from esmond_etl_esmond.fractions import simplest
 
 #: An archive keeps a float as `int(v * 10000)`.
@@ -42,11 +42,6 @@ def _numbers(val: pa.Array) -> pa.Array:
     return nullable_number_column(
         [each if isinstance(each, int | float) and not isinstance(each, bool) else None for each in found]
     )
-
-
-def _mask(flags: list[bool]) -> pa.Array:
-    bytes_ = pa.Array.from_buffers(pa.uint8(), len(flags), [None, pa.py_buffer(bytes(flags))])
-    return bytes_.cast(pa.bool_())
 
 
 def _plain(val: pa.Array) -> list[Any]:
@@ -89,13 +84,8 @@ def _nudged(val: pa.Array) -> pa.Array:
     texts = pc.if_else(kept, nudged, pa.scalar(None, NUMBER)).cast(JSON_TEXT)
     if not pc.all(kept).as_py():
         repaired = [_nearby(value) for value in val.filter(pc.is_null(texts)).to_pylist()]
-        texts = pc.replace_with_mask(texts, pc.is_null(texts), _optional(repaired))
+        texts = pc.replace_with_mask(texts, pc.is_null(texts), nullable_text_column(repaired))
     return texts
-
-
-def _optional(values: list[str | None]) -> pa.Array:
-    filled = text_column([value or "" for value in values])
-    return pc.if_else(_mask([value is not None for value in values]), filled, pa.scalar(None, JSON_TEXT))
 
 
 def _nearby(value: float | None) -> str | None:
@@ -122,7 +112,7 @@ def fractions(val: pa.Array, lost: pa.Array, sent: pa.Array) -> tuple[pa.Array, 
     made = _fraction_texts(pc.if_else(known, lost, 0.0), pc.if_else(known, sent, 1.0))
     if pc.all(known).as_py():
         return made, pc.invert(known)
-    guessed = _optional([simplest_text(value) for value in val.filter(pc.invert(known)).to_pylist()])
+    guessed = nullable_text_column([simplest_text(value) for value in val.filter(pc.invert(known)).to_pylist()])
     made = pc.replace_with_mask(made, pc.invert(known), guessed)
     return made, pc.and_(pc.invert(known), pc.is_valid(made))
 
@@ -182,7 +172,7 @@ def same(left: pa.Array, right: pa.Array) -> pa.Array:
         return equal
     plain = pc.and_(pc.match_substring_regex(left, _PLAIN), pc.match_substring_regex(right, _PLAIN)).fill_null(False)
     rows = zip(equal.to_pylist(), plain.to_pylist(), left.to_pylist(), right.to_pylist(), strict=True)
-    return _mask(
+    return bool_column(
         [
             known or (is_plain and one.replace(" ", "") == other.replace(" ", "")) or same_json(one, other)
             for known, is_plain, one, other in rows

@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import JSON_TEXT, NUMBER, Batch, histograms, number_column, text_column, ts_column
+from esmond_etl import JSON_TEXT, NUMBER, Batch, bool_column, histograms, int_column, number_column, text_column, ts_column
 from esmond_etl_influxdb import values
 
 #: A field -> the archive's name of the statistic that it holds.
@@ -126,7 +126,7 @@ def _objects(batch: Batch) -> Points:
             seconds.append(second)
             rows.append(row)
             found.append(fields)
-    return Points(_int64(seconds), _columns(found), _int64(rows))
+    return Points(int_column(seconds), _columns(found), int_column(rows))
 
 
 #: From a datapoint's ts and JSON text to its points: times and fields; None if the value does not fit.
@@ -183,9 +183,4 @@ def _column(name: str, column: list[Any]) -> pa.Array:
             filled = filled.cast(pa.bool_())
     if None not in column:
         return filled
-    there = _int64(array("q", [each is not None for each in column])).cast(pa.bool_())
-    return pc.if_else(there, filled, pa.scalar(None, filled.type))
-
-
-def _int64(numbers: array[int]) -> pa.Array:
-    return pa.Array.from_buffers(pa.int64(), len(numbers), [None, pa.py_buffer(numbers)])
+    return pc.if_else(bool_column(each is not None for each in column), filled, pa.scalar(None, filled.type))

@@ -52,7 +52,10 @@ def read_together(
     interval: Interval,
     one_by_one: Callable[[Series, Interval], Iterator[Batch]],
 ) -> Iterator[Batch]:
-    """The same from pages that all of `together` share; what must be looked at `one_by_one` comes from there."""
+    """The datapoints of `series` from pages that it shares with the series `together`.
+
+    Documents that do not fit into columns are read by `one_by_one`.
+    """
     way = typed.typed(series)
     assert way is not None
     for piece in pages.pieces(together, interval):
@@ -64,7 +67,7 @@ def read_together(
 
 
 def _typed_batch(series: Series, piece: Piece, way: Typed) -> Batch | None:
-    """The datapoints of a piece; None if its documents must be looked at one by one."""
+    """The datapoints of a piece; None if its documents must be read one by one."""
     if piece.hits is None:
         return None
     try:

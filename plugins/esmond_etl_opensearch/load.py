@@ -35,13 +35,13 @@ class OpenSearchLoad(Load):
 
     def write(self, batch: Batch) -> None:
         """Keep `batch`."""
-        with suppress(ValueError, TypeError):  # what is no histogram is refused later
+        with suppress(ValueError, TypeError):  # a value that is not a histogram is refused later
             batch.opened()  # the digest is made of the result
         with self._lock:
             self._batches.setdefault(batch.series, []).append(batch)
 
     def end(self, series: Series) -> None:
-        """Note that `series` is complete; sends the tests that are complete if they are many. Raises SinkError if that fails."""
+        """Note that `series` is complete; sends complete tests once they have enough datapoints. Raises SinkError if that fails."""
         key = series.metadata.key
         with self._lock:
             self._ended.setdefault(key, []).append(series)

@@ -1,4 +1,4 @@
-"""Some tests of a task, whole, on their way to OpenSearch."""
+"""Sends the documents of some tests of a task."""
 
 from __future__ import annotations
 

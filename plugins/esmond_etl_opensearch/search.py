@@ -29,7 +29,7 @@ _KEEP: Final = "30m"
 
 
 class Sorted(msgspec.Struct, gc=False):
-    """A document in an answer, whatever its fields are decoded as."""
+    """A document in an answer, without its fields, which may be decoded in several ways."""
 
     sort: tuple[int]  #: its start time, Unix time in ms
 

@@ -1,14 +1,11 @@
-"""Documents as elmond shows them: what programs that know only esmond get to see."""
+"""Documents as elmond shows them to programs that know only esmond."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 
-import msgspec
-
-from esmond_etl import Batch, Interval, Metadata, NotComparableError, Series, StatusError
-from esmond_etl.client import wire
+from esmond_etl import Batch, Interval, Metadata, NotComparableError, Series
 from esmond_etl.client.archive import Archive
 from esmond_etl.client.reading import Reader
 
@@ -37,21 +34,9 @@ class Elmond:
     def _entry(self, key: str) -> Metadata | None:
         with self._lock:
             if self._last[0] != key:
-                self._last = (key, self._fetched(key))
+                self._last = (key, self._reader.entry(f"{self._archive.list_url}{key}"))
             return self._last[1]
-
-    def _fetched(self, key: str) -> Metadata | None:
-        try:
-            return self._archive.get(f"{self._archive.list_url}{key}", {}, _decoded)
-        except StatusError as error:
-            if error.status == 404:
-                return None
-            raise
 
     def close(self) -> None:
         """Close the connections."""
         self._archive.close()
-
-
-def _decoded(body: bytes) -> Metadata:
-    return wire.decode_metadata(msgspec.json.decode(body))

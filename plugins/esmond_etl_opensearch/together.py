@@ -14,7 +14,7 @@ from esmond_etl_opensearch import search
 from esmond_etl_opensearch.codec import reading, typed
 from esmond_etl_opensearch.search import PointInTime
 
-#: Pages that wait for other series of their tests at most; those read first go first.
+#: At most this many pages are kept for other series of their tests; the oldest is dropped first.
 _MOST: Final = 32
 
 
@@ -23,7 +23,7 @@ class Piece(NamedTuple):
 
     interval: Interval
     seconds: list[int]
-    hits: list[Any] | None  #: with the fields of all its series; None if they must be looked at one by one
+    hits: list[Any] | None  #: with the fields of all its series; None if they must be read one by one
     succeeded: Sequence[bool | None] = ()  #: whether the run of each did
 
 

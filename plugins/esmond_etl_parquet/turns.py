@@ -31,6 +31,9 @@ RENEWED: Final = 60
 
 _SUFFIX: Final = ".turn"
 
+#: The file in the folder of a dead process whose age tells when the folder was first found.
+_FOUND_DEAD: Final = "found-dead"
+
 
 def new_owner() -> str:
     """A unique name for a process, which tells its machine."""
@@ -65,18 +68,26 @@ def locked(folder: Path) -> int:
 
 
 def clear_dead(folders: Iterable[Path], kept: float = 0) -> None:
-    """Empty the folders of dead processes, and remove those in which nothing has changed for `kept` seconds."""
+    """Empty the folders of dead processes, and remove those that were first found `kept` seconds ago."""
     for folder in folders:
         with suppress(OSError):  # another process is at work there, or has removed it
             handle = locked(folder)
             try:
-                is_old = time.time() - folder.stat().st_mtime >= kept
-                for each in folder.iterdir():
-                    shutil.rmtree(each, ignore_errors=True) if each.is_dir() else each.unlink()
-                if is_old:
-                    folder.rmdir()
+                _clear(folder, kept)
             finally:
                 os.close(handle)
+
+
+def _clear(folder: Path, kept: float) -> None:
+    found = folder / _FOUND_DEAD
+    if not kept or (found.exists() and time.time() - found.stat().st_mtime >= kept):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    if not found.exists():
+        found.touch()
+    for each in folder.iterdir():
+        if each != found:
+            shutil.rmtree(each, ignore_errors=True) if each.is_dir() else each.unlink()
 
 
 def _is_dead(owner: str) -> bool:

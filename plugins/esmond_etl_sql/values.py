@@ -8,7 +8,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import NUMBER, Batch, Reject
+from esmond_etl import NUMBER, Batch, Reject, int_column
 from esmond_etl.tables.columns import json_texts
 
 #: The kind of value, which decides on its table.
@@ -43,4 +43,4 @@ def without_nan(batch: Batch) -> tuple[Batch, list[Reject]]:
 
 def repeated(number: int, length: int) -> pa.Array:
     """A column of one whole number, repeated; `pa.repeat` would import pandas if it is installed."""
-    return pa.Array.from_buffers(pa.int32(), length, [None, pa.py_buffer(array("i", [number]) * length)])
+    return int_column(array("i", [number]) * length)

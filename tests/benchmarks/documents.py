@@ -59,7 +59,7 @@ def run(rounds: int, folder: Path, in_turn: Callable[..., None]) -> tuple[list[C
 
 @contextmanager
 def _node() -> Iterator[str]:
-    """The URL of a server that answers at once, in a process of its own."""
+    """Start a server that answers at once, in its own process; its URL."""
     command = [PYTHON, "-m", "tests.benchmarks.opensearch"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=HERE.parents[1]) as process:
         assert process.stdin and process.stdout

@@ -10,13 +10,12 @@ import os
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
 
-HEAD: Final = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+from tests.benchmarks.connection import listen
 
 _ACTION: Final = re.compile(rb'"_id":\s?"(\w+)-(\d+)"')
 
@@ -140,40 +139,10 @@ def _page(hits: Sequence[bytes], more: bytes = b"") -> bytes:
     return b'{%b"timed_out":false,%b,"hits":{"hits":[%b]}}' % (more, shards, b",".join(hits))
 
 
-class Connection(asyncio.Protocol):
-    """One connection that is kept alive; requests one after the other."""
-
-    def __init__(self, answer: Callable[[str, str, bytes], tuple[bytes, bytes]]) -> None:
-        self.answer, self.parts, self.missing = answer, list[bytes](), 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep where to write to."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Answer when a request has come whole."""
-        self.parts.append(data)
-        self.missing -= len(data)
-        if self.missing > 0:
-            return
-        head, found, body = b"".join(self.parts).partition(b"\r\n\r\n")
-        length = re.search(rb"content-length:\s*(\d+)", head.lower())
-        self.missing = int(length[1]) - len(body) if length else 0
-        if not found or self.missing > 0:
-            return
-        self.parts, self.missing = [], 0
-        method, target, _ = head.split(b" ", 2)
-        status, text = self.answer(method.decode(), target.decode(), body)
-        self.transport.write(HEAD % (status, len(text)) + text)
-
-
 async def serve() -> None:
     """Serve until stdin closes; the first line on stdout is the port."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(partial(Connection, Node().answer), "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)
+    await listen(Node().answer)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
 if __name__ == "__main__":

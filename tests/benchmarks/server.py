@@ -10,13 +10,10 @@ import os
 import sys
 from argparse import ArgumentParser
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
 from urllib.parse import parse_qsl
 
+from tests.benchmarks.connection import listen
 from tests.benchmarks.data import HISTOGRAMS, LATENCY, NUMBERS, ROOT, START, Size, Texts, entry, results, series
-
-HEAD = b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nDate: Mon, 14 Apr 2014 00:00:00 GMT\r\nContent-Length: %d\r\n\r\n"
 
 
 class Archive:
@@ -34,8 +31,9 @@ class Archive:
         self.total, self.names = size.metadata, names
         self.asked: Counter[str] = Counter()
 
-    def answer(self, method: str, target: str) -> tuple[bytes, bytes]:
-        """Status and body."""
+    def answer(self, method: str, target: str, body: bytes) -> tuple[bytes, bytes]:
+        """Status and body; what the body of the request says does not matter."""
+        del body
         path, _, query = target.partition("?")
         if method != "GET":
             self.asked["write"] += 1
@@ -59,47 +57,11 @@ class Archive:
         return b'[{"metadata-count-total": %d, %b]' % (self.total, b", {".join(some))
 
 
-class Connection(asyncio.Protocol):
-    """One connection that is kept alive; requests one after the other."""
-
-    def __init__(self, answer: Callable[[str, str], tuple[bytes, bytes]], latency: float) -> None:
-        self.answer, self.latency, self.pending = answer, latency, b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep where to write to."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Answer when a request has come whole."""
-        self.pending = self.pending + data if self.pending else data
-        head, found, rest = self.pending.partition(b"\r\n\r\n")
-        if not found or len(rest) < self._length(head):
-            return
-        if b"100-continue" in head:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self.pending = b""
-        method, target, _ = head.split(b" ", 2)
-        status, body = self.answer(method.decode(), target.decode())
-        answer = HEAD % (status, len(body)) + body
-        if self.latency:
-            asyncio.get_running_loop().call_later(self.latency, self.transport.write, answer)
-        else:
-            self.transport.write(answer)
-
-    @staticmethod
-    def _length(head: bytes) -> int:
-        _, found, rest = head.lower().partition(b"content-length:")
-        return int(rest.split(b"\r\n", 1)[0]) if found else 0
-
-
 async def serve(archive: Archive, latency: float) -> None:
     """Serve until stdin closes; the port is the first line on stdout, that of the same with latency the second."""
-    loop = asyncio.get_running_loop()
     for wait in (0, latency):
-        server = await loop.create_server(partial(Connection, archive.answer, wait), "127.0.0.1", 0)
-        print(server.sockets[0].getsockname()[1], flush=True)
-    await loop.run_in_executor(None, sys.stdin.read)
+        await listen(archive.answer, wait)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
 def main() -> None:

@@ -275,6 +275,25 @@ def test_what_no_document_can_hold_is_refused_with_its_moment_and_a_reason() -> 
     ]
 
 
+def test_numbers_beyond_64_bits_do_not_stop_the_others() -> None:
+    metadata = metadata_of("packet-count-sent", "packet-count-lost", "histogram-owdelay")
+    points: dict[str, list[tuple[int, Any]]] = {
+        "packet-count-sent": [(1, 1e22), (2, 7.0)],
+        "packet-count-lost": [(1, 1.0), (2, 1.0)],
+        "histogram-owdelay": [(1, {"0.5": 10**20}), (2, {"0.5": 6})],
+    }
+    found, refused = made(metadata, points)
+    assert [document["result"]["packets"] for document in found] == [
+        {"sent": 10**22, "lost": 1},
+        {"sent": 7, "lost": 1, "received": 6},
+    ]
+    assert [document["result"].get("latency", {}).get("histogram") for document in found] == [
+        None,
+        {"values": [0.5], "counts": [6]},
+    ]
+    assert [(each.event_type, each.ts) for each in refused] == [("histogram-owdelay", 1)]
+
+
 def test_the_type_of_a_test_is_told_by_what_there_is() -> None:
     assert places.test_type(metadata_of("throughput")) == "throughput"
     assert places.test_type(metadata_of("histogram-owdelay")) == "latencybg"

@@ -80,7 +80,7 @@ def results(number: Any, count: Any) -> Any:
 
 PLAIN = results(NUMBERS, st.integers(0, 9))
 RESULTS = st.lists(PLAIN, max_size=3) | st.lists(
-    PLAIN | results(ODD, st.sampled_from([1, 2.0, "3", None])) | st.just({"ttl": None}), max_size=3
+    PLAIN | results(ODD, st.sampled_from([1, 2.0, "3", None, 2**70])) | st.just({"ttl": None}), max_size=3
 )
 ORIGINALS: Final[Any] = st.sampled_from(
     [

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from esmond_etl_parquet.compact import compact
 from esmond_etl_parquet.sink import ParquetSink
 from esmond_etl_parquet.source import ParquetSource
 from esmond_etl_parquet.tree import Tree
+from esmond_etl_parquet.turns import LEASE, clear_dead
 
 from esmond_etl import Context, Interval, Series, Sink, SinkError, Source
 from esmond_etl.testing import DAY, START, Points, SinkSuite, SourceSuite, deliver, points_of, series
@@ -224,6 +227,19 @@ def test_one_that_was_killed_in_its_turn_holds_nobody_up(s3: str) -> None:
         deliver(sink, points(2), DAYS)
         assert not [path for path in objects(s3) if path.startswith("_staging")]
     assert held_by_source(s3) == points(2)
+
+
+def test_the_folder_of_a_dead_process_stays_for_a_lease_after_it_was_found(tmp_path: Path) -> None:
+    folder = tmp_path / "dead"
+    folder.mkdir()
+    (folder / "upload").touch()
+    os.utime(folder, (0, 0))  # the process did nothing for a long time before it died
+    for _ in range(2):
+        clear_dead([folder], kept=LEASE)
+        (found,) = folder.iterdir()
+    os.utime(found, (time.time() - LEASE, time.time() - LEASE))
+    clear_dead([folder], kept=LEASE)
+    assert not folder.exists()
 
 
 def test_hourly_loads_are_merged(s3: str) -> None:

@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import Batch, Metadata, event_type
+from esmond_etl import Batch, Metadata, bool_column, event_type
 from esmond_etl_opensearch.codec import histograms, places, values
 from esmond_etl_opensearch.codec import metadata as tests
 from esmond_etl_opensearch.codec.assembly import Document, assembled
@@ -24,6 +24,9 @@ _decode: Final = msgspec.json.Decoder().decode
 
 _RESULT: Final = ("result",)
 _NULL: Final = pa.scalar(None, pa.string())
+
+#: A whole number with fewer digits fits into an int64.
+_DIGITS: Final = 19
 
 
 def documents(metadata: Metadata, batches: Mapping[str, Iterable[Batch]], refused: list[Refused]) -> Iterator[Document]:
@@ -56,7 +59,7 @@ def _one_a_second(fields: Fields, name: str, batches: Iterable[Batch]) -> Iterat
             if is_again:
                 text = value if isinstance(value, str) else _encode(value).decode()
                 fields.refuse(name, ts, text, "a document has one value per second, and this second has one already")
-        yield batch.filter(pa.array([not each for each in again])) if any(again) else batch
+        yield batch.filter(bool_column(not each for each in again)) if any(again) else batch
 
 
 def _ascends(batch: Batch, last: int | None) -> bool:
@@ -111,9 +114,8 @@ def _fill_run_href(fields: Fields, batch: Batch) -> None:
 def _fill_shared(fields: Fields, given: Mapping[str, Mapping[int, _Value]]) -> None:
     """Fill the fields that several event types share, one time after the other."""
     failures = given.get(FAILURES, {})
-    others = {ts for name, each in given.items() if name != FAILURES for ts in each} if failures else set[int]()
-    if failures:
-        others |= set(fields.moments(lambda path: path[0] == "result").to_pylist())
+    others = set(fields.moments(lambda path: path[0] == "result").to_pylist()) if failures else set[int]()
+    others.update(ts for name, each in given.items() if name != FAILURES for ts in each)
     for ts, value in failures.items():
         _fill_failure(fields, ts, value, alone=ts not in others)
     for names, fill in _SHARED.items():
@@ -221,7 +223,7 @@ def _success(found: Mapping[Path, pa.Array], length: int) -> dict[Path, pa.Array
 
 def _difference(sent: pa.Array, lost: pa.Array) -> pa.Array:
     """The JSON texts of `sent` less `lost`, null where one of them is not a whole number."""
-    are_whole = [pc.and_(pc.string_is_ascii(each), pc.ascii_is_decimal(each)) for each in (sent, lost)]
+    are_whole = [pc.and_(pc.ascii_is_decimal(each), pc.less(pc.binary_length(each), _DIGITS)) for each in (sent, lost)]
     mask = pc.fill_null(pc.and_(*are_whole), False)
     numbers = [pc.if_else(mask, each, "0").cast(pa.int64()) for each in (sent, lost)]
     return pc.if_else(mask, pc.subtract(*numbers).cast(pa.string()), _NULL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import text_column, ts_column
+from esmond_etl import int_column, text_column
 from esmond_etl_opensearch.codec.places import Path
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -19,7 +19,7 @@ _encode: Final = msgspec.json.Encoder().encode
 #: The values that cannot be restored from their fields.
 _ORIGINALS: Final = ("esmond", "json", "values")
 
-#: Numbers beyond are not whole numbers for certain.
+#: Beyond this number, not every whole number is exact in a float64.
 _EXACT: Final = 2.0**53
 
 
@@ -64,14 +64,14 @@ class Fields:
         """Note that no document can hold a datapoint."""
         self.refused.append(Refused(name, ts, text, reason))
 
-    def moments(self, wanted: Callable[[Path], object] = bool) -> pa.Array:
-        """The times for which any field, or one that is `wanted`, is set, in order."""
-        found = [part.ts for path in self._paths() if wanted(path) for part in self._parts(path)]
+    def moments(self, wanted: Callable[[Path], bool] | None = None) -> pa.Array:
+        """The times of all documents, in order; with `wanted`, only of documents with such a field."""
+        found = [part.ts for path in self._paths() if wanted is None or wanted(path) for part in self._parts(path)]
         every = pc.unique(pa.concat_arrays([_times(()), *found]))
         return every.take(pc.sort_indices(every))
 
     def aligned(self, moments: pa.Array) -> dict[Path, pa.Array]:
-        """By path, the text for each of `moments`; null where there is none."""
+        """The texts of each path, one for each of `moments`; null for a document without that field."""
         return {path: _aligned(self._parts(path), moments) for path in self._paths()}
 
     def _paths(self) -> Iterable[Path]:
@@ -84,7 +84,7 @@ class Fields:
 
 
 def _times(moments: Iterable[int]) -> pa.Array:
-    return ts_column(array("q", moments)).cast(pa.int64())
+    return int_column(array("q", moments))
 
 
 def _aligned(parts: list[_Column], moments: pa.Array) -> pa.Array:
@@ -112,17 +112,3 @@ def _all_whole(values: pa.Array) -> bool:
 def list_texts(offsets: pa.Array, texts: pa.Array) -> pa.Array:
     """The JSON texts of lists, without their brackets, from the offsets of the lists and the texts of all their members."""
     return pc.binary_join(pa.ListArray.from_arrays(offsets, texts), ",")
-
-
-def texts_of(texts: Sequence[str | None]) -> pa.Array:
-    """Texts and None as a column."""
-    column = text_column([each or "" for each in texts])
-    if None not in texts:
-        return column
-    known = pa.Array.from_buffers(pa.uint8(), len(texts), [None, pa.py_buffer(bytes(each is not None for each in texts))])
-    return pc.if_else(known.cast(pa.bool_()), column, pa.scalar(None, pa.string()))
-
-
-def no_texts(length: int) -> pa.Array:
-    """So many missing texts."""
-    return pa.nulls(length, pa.string())

@@ -11,24 +11,24 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import Batch, histograms, nullable_number_column, ts_column
+from esmond_etl import Batch, Count, histograms, int_column, nullable_number_column, nullable_text_column
 from esmond_etl_opensearch.codec import places, values
-from esmond_etl_opensearch.codec.fields import Fields, list_texts, no_texts, number_texts, texts_of
+from esmond_etl_opensearch.codec.fields import Fields, list_texts, number_texts
 from esmond_etl_opensearch.codec.places import Path
 
 _encode: Final = msgspec.json.Encoder().encode
-_decode: Final = msgspec.json.Decoder(dict[str, int]).decode
+_decode: Final = msgspec.json.Decoder(dict[str, Count]).decode
 
 #: Larger numbers can be written in more than one way.
 _LARGE: Final = 1e15
 
-_UNFIT: Final = "it is not a histogram of buckets that are finite numbers"
+_UNFIT: Final = "it is not a histogram: buckets must be finite numbers, and counts whole numbers of 64 bits"
 
 
 def fill(fields: Fields, name: str, batch: Batch) -> None:
     """Set the fields of the datapoints of one event type."""
     place, scale = places.STATISTICS[name]
-    texts = _in_columns(batch) if scale == 1 else no_texts(len(batch))
+    texts = _in_columns(batch) if scale == 1 else pa.nulls(len(batch), pa.string())
     if texts.null_count:
         texts = _one_by_one(fields, name, scale, batch, texts)
     fields.add(("result", *place, "histogram"), batch.ts, texts)
@@ -36,16 +36,16 @@ def fill(fields: Fields, name: str, batch: Batch) -> None:
 
 
 def _in_columns(batch: Batch) -> pa.Array:
-    """The text of each field; null where a histogram must be looked at alone.
+    """The text of each field; null for a histogram that must be converted alone.
 
-    These are histograms whose buckets do not ascend, or have a name that is not the JSON text of its number.
+    Its buckets do not ascend, or the name of one is not the JSON text of its number.
     """
     try:
         opened = batch.opened()
     except (ValueError, TypeError):
-        return no_texts(len(batch))
+        return pa.nulls(len(batch), pa.string())
     if batch.is_json and batch.sorted_texts is None:  # counts that are not written as whole numbers
-        return no_texts(len(batch))
+        return pa.nulls(len(batch), pa.string())
     row, names, counts = histograms.entries(opened.val)
     different = names.dictionary_encode()
     bucket = nullable_number_column(list(map(_number, different.dictionary.to_pylist()))).take(different.indices)
@@ -57,7 +57,7 @@ def _in_columns(batch: Batch) -> pa.Array:
     texts = pc.binary_join_element_wise('{"values":[', values, '],"counts":[', numbers, "]}", "")
     if not len(alone):
         return texts
-    everyone = ts_column(array("q", range(len(batch)))).cast(pa.int64())
+    everyone = int_column(array("q", range(len(batch))))
     return pc.if_else(pc.is_in(everyone, value_set=pc.unique(alone)), pa.scalar(None, pa.string()), texts)
 
 
@@ -72,7 +72,7 @@ def _number(name: str) -> float | None:
 
 
 def _one_by_one(fields: Fields, name: str, scale: float, batch: Batch, texts: pa.Array) -> pa.Array:
-    """`texts` with those that were left out; what is no histogram is refused, and stays without one."""
+    """`texts`, with the missing ones made one by one. A value that is not a histogram is refused, and its text stays missing."""
     found: list[str | None] = texts.to_pylist()
     seconds, given = batch.seconds, batch.val.to_pylist()
     for row, text in enumerate(found):
@@ -86,7 +86,7 @@ def _one_by_one(fields: Fields, name: str, scale: float, batch: Batch, texts: pa
             found[row] = f'{{"values":{values},"counts":{counts}}}'
             if not histogram.names or values != f"[{histogram.names}]" or "e" in values:
                 fields.keep(name, seconds[row], original)
-    return texts_of(found)
+    return nullable_text_column(found)
 
 
 class _Histogram(NamedTuple):
@@ -103,7 +103,7 @@ def _field(scale: float, text: str) -> _Histogram:
 
 
 def _tried(make: Callable[[str], _Histogram], text: str) -> _Histogram | None:
-    """The result of `make`; None if the text is no histogram."""
+    """The result of `make`; None if the text is not a histogram."""
     try:
         return make(text)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, msgspec.MsgspecError):

@@ -16,9 +16,18 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import Series, event_type, nullable_number_column, number_column
+from esmond_etl import (
+    Count,
+    Series,
+    bool_column,
+    event_type,
+    int_column,
+    nullable_number_column,
+    nullable_text_column,
+    number_column,
+)
 from esmond_etl_opensearch.codec import places
-from esmond_etl_opensearch.codec.fields import list_texts, texts_of
+from esmond_etl_opensearch.codec.fields import list_texts
 from esmond_etl_opensearch.codec.places import FAILURES, RUN_HREF, Path
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -28,19 +37,19 @@ class Unfit(Exception):
     """A page that must be read document by document."""
 
 
-#: From hits, and whether the run of each succeeded, to their values, null for none; raises Unfit.
+#: Takes hits, and whether the run of each succeeded; returns a value for each, or null. Raises Unfit.
 Column = Callable[[Sequence[Any], Sequence[bool | None]], pa.Array]
 
 
 class Typed(NamedTuple):
     """How documents become a column."""
 
-    leaves: Mapping[Path, Any]  #: the fields of a document, and their types
+    fields: Mapping[Path, Any]  #: the fields of a document, and their types
     column: Column
 
 
 def typed(series: Series) -> Typed | None:
-    """The way for `series`; None if there is none."""
+    """How documents become a column of `series`; None if they must be read one by one."""
     if series.summary.type == "statistics":
         return None
     return _typed(series.event_type, _kind(series))
@@ -68,16 +77,15 @@ def _typed(name: str, kind: str) -> Typed | None:
 
 
 def _of_successes(way: Typed) -> Typed:
-    """The same for runs that succeeded alone."""
+    """The same, but only of runs that succeeded."""
 
     def column(hits: Sequence[Any], succeeded: Sequence[bool | None]) -> pa.Array:
         values = way.column(hits, succeeded)
         if succeeded.count(True) == len(succeeded):
             return values
-        mask = pa.Array.from_buffers(pa.uint8(), len(hits), [None, pa.py_buffer(bytes(each is True for each in succeeded))])
-        return pc.if_else(mask.cast(pa.bool_()), values, pa.scalar(None, values.type))
+        return pc.if_else(bool_column(succeeded), values, pa.scalar(None, values.type))
 
-    return Typed({**way.leaves, **_SUCCEEDED}, column)
+    return Typed({**way.fields, **_SUCCEEDED}, column)
 
 
 def _run_hrefs() -> Typed:
@@ -85,9 +93,9 @@ def _run_hrefs() -> Typed:
     get, kept = _getter("pscheduler", "run_href"), _getter(*original)
 
     def column(hits: Sequence[Any], succeeded: Sequence[bool | None]) -> pa.Array:
-        _none_of(list(map(kept, hits)))
+        _no_originals(list(map(kept, hits)))
         found = [None if done is False else get(hit) for hit, done in zip(hits, succeeded, strict=True)]
-        return texts_of([None if each is None else _encode(each).decode() for each in found])
+        return nullable_text_column([None if each is None else _encode(each).decode() for each in found])
 
     return Typed({("pscheduler", "run_href"): str, original: Any, **_SUCCEEDED}, column)
 
@@ -97,17 +105,17 @@ def _failures() -> Typed:
     get, kept = _getter("result", "error"), _getter(*original)
 
     def column(hits: Sequence[Any], succeeded: Sequence[bool | None]) -> pa.Array:
-        _none_of(list(map(kept, hits)))
+        _no_originals(list(map(kept, hits)))
         if not succeeded.count(False):
             return pa.nulls(len(hits), pa.string())
         found = [get(hit) if done is False else None for hit, done in zip(hits, succeeded, strict=True)]
-        return texts_of([None if each is None else _encode({"error": each}).decode() for each in found])
+        return nullable_text_column([None if each is None else _encode({"error": each}).decode() for each in found])
 
     return Typed({("result", "error"): str, original: Any, **_SUCCEEDED}, column)
 
 
-def _none_of(kept: list[Any]) -> None:
-    """Raise Unfit if a value is kept as esmond had it."""
+def _no_originals(kept: list[Any]) -> None:
+    """Raise Unfit if a document keeps a value as esmond had it."""
     if kept.count(msgspec.UNSET) < len(kept):
         raise Unfit
 
@@ -137,7 +145,7 @@ def _numbers(name: str, path: Path) -> Typed:
 
 class _Histogram(msgspec.Struct, gc=False):
     values: tuple[float, ...]
-    counts: tuple[int, ...]
+    counts: tuple[Count, ...]
 
 
 def _histograms(name: str, path: Path) -> Typed:
@@ -146,7 +154,7 @@ def _histograms(name: str, path: Path) -> Typed:
     scale = places.STATISTICS[name][1]
 
     def column(hits: Sequence[Any], _: Sequence[bool | None]) -> pa.Array:
-        _none_of(list(map(kept, hits)))
+        _no_originals(list(map(kept, hits)))
         found: list[_Histogram | None] = list(map(get, hits))
         if found.count(None) == len(found):
             return pa.nulls(len(found), pa.string())
@@ -154,7 +162,7 @@ def _histograms(name: str, path: Path) -> Typed:
         if None not in found:
             return texts
         rest = iter(texts.to_pylist())
-        return texts_of([None if each is None else next(rest) for each in found])
+        return nullable_text_column([None if each is None else next(rest) for each in found])
 
     return Typed({("result", *path): _Histogram, original: Any}, column)
 
@@ -170,12 +178,10 @@ def _texts(found: Sequence[_Histogram], scale: float) -> pa.Array:
     if not {row + 1 for row in falls} <= set(offsets):  # a bucket may be there twice
         raise Unfit
     different = buckets.dictionary_encode()
-    names = texts_of([_name(each, scale) for each in different.dictionary.to_pylist()]).take(different.indices)
+    names = nullable_text_column([_name(each, scale) for each in different.dictionary.to_pylist()]).take(different.indices)
     counts = array("q", chain.from_iterable([each.counts for each in found]))
-    numbers = pa.Array.from_buffers(pa.int64(), len(counts), [None, pa.py_buffer(counts)]).cast(pa.string())
-    members = pc.binary_join_element_wise(names, numbers, ":")
-    joined = list_texts(pa.Array.from_buffers(pa.int32(), len(offsets), [None, pa.py_buffer(offsets)]), members)
-    return pc.binary_join_element_wise("{", joined, "}", "")
+    members = pc.binary_join_element_wise(names, int_column(counts).cast(pa.string()), ":")
+    return pc.binary_join_element_wise("{", list_texts(int_column(offsets), members), "}", "")
 
 
 @lru_cache(1 << 16)  # most histograms have the same few thousand buckets
@@ -195,7 +201,7 @@ def _attribute(name: str) -> str:
 def _source(names: tuple[str, ...], kind: str) -> type[msgspec.Struct]:
     tree: dict[str, Any] = {}
     for each in filter(None, (_typed(name, kind) for name in names)):
-        for path, leaf in each.leaves.items():
+        for path, leaf in each.fields.items():
             branch = tree
             for name in path[:-1]:
                 branch = branch.setdefault(name, {})
