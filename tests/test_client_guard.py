@@ -97,18 +97,31 @@ def test_a_server_that_says_nothing_of_tls_is_asked_once_whether_it_is_http(raw:
     assert len(asked) == 1
 
 
-def test_a_stop_is_heard_while_a_connection_is_made() -> None:
+@pytest.fixture
+def busy() -> Iterator[str]:
+    """The URL of a server to which no connection can be made."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as stack:
         for _ in range(4):  # they fill the queue, and nobody accepts them
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(server.getsockname())
-        archive = Archive(f"http://127.0.0.1:{server.getsockname()[1]}/", timeout=60)
-        threading.Timer(0.3, archive.stop.set).start()
-        started = time.monotonic()
-        with pytest.raises(StoppedError):
-            archive.get(LIST, {}, len)
-        assert time.monotonic() - started < 2
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+
+
+def test_a_stop_is_heard_while_a_connection_is_made(busy: str) -> None:
+    archive = Archive(busy, timeout=60)
+    threading.Timer(0.3, archive.stop.set).start()
+    started = time.monotonic()
+    with pytest.raises(StoppedError):
+        archive.get(LIST, {}, len)
+    assert time.monotonic() - started < 2
+
+
+def test_a_connection_that_is_not_made_ends_at_the_deadline(busy: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(RequestError, match=r"no complete answer within 0\.5 s"):
+        Archive(busy, timeout=60, deadline=0.5, retries=0).get(LIST, {}, len)
+    assert time.monotonic() - started < 2
 
 
 def test_a_stop_is_heard_during_the_tls_handshake(raw: Any) -> None:

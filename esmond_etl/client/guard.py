@@ -9,14 +9,15 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from esmond_etl.model.errors import StoppedError
 from esmond_etl.model.stopping import unless_stopped
 
 #: How often the requests are checked, s.
@@ -30,15 +31,16 @@ class Watched:
     """One request that a thread waits for."""
 
     deadline: float  #: monotonic
-    stop: threading.Event
     connection: Any = None  #: the connection that it uses
     sent: bool = False  #: the connection is made, and the request has been sent over it
     ended: str = ""  #: why it was ended: "stop" or "deadline"; "" if it was not ended
+    over: threading.Event = field(default_factory=threading.Event)  #: set when the request is ended
     handshake: socket.socket | None = None  #: during the TLS handshake, which takes the connection's own socket, another one for it
 
     def end(self, reason: str) -> None:
         """Shut down the connection: the thread that waits gets an error at once."""
         self.ended = reason
+        self.over.set()
         sock = self.handshake or getattr(self.connection, "sock", None)
         if sock is not None:
             with suppress(OSError):
@@ -57,7 +59,7 @@ class Guard:
     @contextmanager
     def watch(self, seconds: float) -> Iterator[Watched]:
         """Watch the request that this thread sends in the context; it may take `seconds`."""
-        watched = Watched(time.monotonic() + seconds, self._stop)
+        watched = Watched(time.monotonic() + seconds)
         with self._lock:
             self._watched.add(watched)
             if self._thread is None:
@@ -94,11 +96,18 @@ def _note(connection: Any) -> None:
         watched.connection, watched.sent = connection, True
 
 
+def _connected(connect: Callable[[], socket.socket], watched: Watched) -> socket.socket:
+    """What `connect` returns; raises OSError when the request is ended. Nothing else interrupts the look-up of a name."""
+    try:
+        return unless_stopped(connect, watched.over)
+    except StoppedError:
+        raise OSError(watched.ended) from None
+
+
 class _Connection(HTTPConnection):
-    # nothing else can interrupt the look-up of a name, or a connection that is being made
     def _new_conn(self) -> socket.socket:
         watched = _watched()
-        return unless_stopped(super()._new_conn, watched.stop) if watched else super()._new_conn()
+        return _connected(super()._new_conn, watched) if watched else super()._new_conn()
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         _note(self)
@@ -118,7 +127,7 @@ class _TLSConnection(HTTPSConnection):
         watched = _watched()
         if watched is None:
             return super()._new_conn()
-        connected = unless_stopped(super()._new_conn, watched.stop)
+        connected = _connected(super()._new_conn, watched)
         watched.handshake = connected.dup()
         return connected
 
