@@ -2,6 +2,8 @@
 
 import json
 import math
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import pstdev, pvariance
 from typing import Any
@@ -12,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esmond_etl import Batch, Metadata, Series
+from esmond_etl.model import buckets
+from esmond_etl.model.batch import text_column, ts_column
 from esmond_etl.model.histograms import STATISTICS, bucket_width, statistics
 
 RECORDED = Path(__file__).parent / "conformance" / "histogram.jsonl"
@@ -144,3 +148,54 @@ def test_a_width_that_is_none_is_named(width: Any) -> None:
     series = Series(Metadata("k", tool_name="pscheduler/owping", parameters={"sample-bucket-width": width}), "histogram-owdelay")
     with pytest.raises(ValueError, match=f"^k/histogram-owdelay/base: sample-bucket-width is not a valid width: {width!r}$"):
         bucket_width(series)
+
+
+def of_texts(texts: Sequence[str]) -> Batch:
+    return Batch.of(DELAY, ts_column(array("q", range(len(texts)))), text_column(texts))
+
+
+USUAL = st.tuples(
+    st.dictionaries(st.sampled_from(["9", "9.9", "10.0", "10", "-1.5", "100.25"]), st.integers(0, 10**18 - 1), max_size=5),
+    st.sampled_from([(", ", ": "), (",", ":")]),
+).map(lambda drawn: json.dumps(drawn[0], separators=drawn[1]))
+
+ODD = st.sampled_from(
+    [
+        '{"9": 1, "9": 2}',
+        '{"10": 1, "9": 2, "10": 3}',
+        '{"9":  1}',
+        '{"9": 1.0}',
+        '{"9": 1e2}',
+        '{"9": -1}',
+        '{"9:1,": 1}',
+        '{"\\u0039": 1}',
+        '{"ä": 1}',
+        f'{{"9": {10**18}}}',
+        " {}",
+    ]
+)
+
+
+@given(st.lists(USUAL, min_size=1), st.lists(ODD, max_size=1))
+def test_many_histograms_are_opened_as_one_by_one(usual: list[str], odd: list[str]) -> None:
+    texts = (usual * 250)[:260] + odd
+    together, alone = of_texts(texts), [of_texts([text]) for text in texts]
+    try:
+        maps = [each.opened().val.to_pylist()[0] for each in alone]
+    except ValueError as error:
+        with pytest.raises(ValueError, match=str(error).partition("(")[2][:20]):
+            together.opened()
+        return
+    assert together.opened().val.to_pylist() == maps
+    if together.sorted_texts is not None:  # a count that is not written as a whole number leaves all of them without
+        assert together.sorted_texts.to_pylist() == [each.sorted_texts.to_pylist()[0] for each in alone if each.sorted_texts]
+    else:
+        assert any(each.sorted_texts is None for each in alone)
+
+
+def test_many_usual_histograms_become_columns_and_others_are_left_alone() -> None:
+    usual = [json.dumps({"9.5": number, "10.0": 1}) for number in range(300)]
+    assert buckets.opened(of_texts(usual).val) is not None
+    assert buckets.opened(of_texts([*usual, '{"9": 1, "9": 2}']).val) is None
+    assert buckets.opened(of_texts([*usual, '{"9": 01}']).val) is None
+    assert buckets.opened(of_texts(usual[:10]).val) is None

@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from esmond_etl.model import buckets
 from esmond_etl.model.interval import Interval
 from esmond_etl.model.series import Series
 
@@ -175,6 +176,9 @@ _HISTOGRAMS = msgspec.json.Decoder(list[dict[str, Count]])
 
 def _open_histograms(batch: Batch) -> tuple[pa.Array, pa.Array | None]:
     """Histograms as a map, and as JSON texts with sorted keys; the texts are None if a count is not written as a whole number."""
+    found = buckets.opened(batch.val)
+    if found is not None:
+        return found
     texts = batch.val.to_pylist()
     ordered = None
     try:

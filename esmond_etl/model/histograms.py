@@ -81,11 +81,14 @@ class _Samples:
         words = row.filter(pc.is_nan(bucket))
         counts = pc.greater(count, 0)
         mask = pc.and_(counts, pc.invert(pc.is_in(row, words))) if len(words) else counts
-        row, bucket, self.count = _in_order(row.filter(mask), bucket.filter(mask), count.filter(mask))
+        if not pc.all(mask).as_py():
+            row, bucket, count = row.filter(mask), bucket.filter(mask), count.filter(mask)
+        row, bucket, self.count = _in_order(row, bucket, count)
         self.bucket = pc.multiply(bucket, width)
         self._all = len(histograms)
-        self._kept = pc.unique(row)
-        self.row = pc.index_in(row, self._kept).cast(pa.int64())
+        self._is_first = _changes(row)
+        self._kept = row.filter(self._is_first)
+        self.row = pc.subtract(pc.cumulative_sum(self._is_first.cast(pa.int64())), 1)
 
     def expanded(self, column: pa.Array) -> pa.Array:
         """A value for each of the original histograms, null for those without statistics."""
@@ -102,27 +105,38 @@ class _Samples:
         return column
 
     @cached_property
+    def _summed(self) -> dict[str, pa.Array]:
+        """The sum and the greatest of the counts, and the sum of all samples, of each histogram."""
+        columns = {"count": self.count, "samples": pc.multiply(self.bucket, self.count)}
+        return self._grouped(columns, [("count", "sum"), ("count", "max"), ("samples", "sum")])
+
+    @property
     def total(self) -> pa.Array:
         """How many samples there are."""
-        return self._grouped(self.count, "sum")
+        return self._summed["count_sum"]
 
     @cached_property
     def before(self) -> pa.Array:
         """For each bucket, how many samples of its histogram lie in the buckets before it."""
         before = pc.subtract(pc.cumulative_sum(self.count), self.count)
-        first = pc.indices_nonzero(_changes(self.row))
-        return pc.subtract(before, before.take(first).take(self.row))
+        return pc.subtract(before, before.filter(self._is_first).take(self.row))
+
+    @cached_property
+    def until(self) -> pa.Array:
+        """For each bucket, how many samples of its histogram lie in it and in the buckets before it."""
+        return pc.add(self.before, self.count)
 
     @cached_property
     def mean(self) -> pa.Array:
         """The sum of all samples over their number."""
-        return pc.divide(self._grouped(pc.multiply(self.bucket, self.count), "sum"), self.total)
+        return pc.divide(self._summed["samples_sum"], self.total)
 
     @cached_property
     def variance(self) -> pa.Array:
         """The mean square of the samples' distances from their mean."""
         distance = pc.subtract(self.bucket, self.mean.take(self.row))
-        return pc.divide(self._grouped(pc.multiply(pc.multiply(distance, distance), self.count), "sum"), self.total)
+        squares = pc.multiply(pc.multiply(distance, distance), self.count)
+        return pc.divide(self._grouped({"squares": squares}, [("squares", "sum")])["squares_sum"], self.total)
 
     @property
     def standard_deviation(self) -> pa.Array:
@@ -132,17 +146,17 @@ class _Samples:
     @property
     def minimum(self) -> pa.Array:
         """The first sample."""
-        return self.bucket.filter(pc.equal(self.before, 0))
+        return self.bucket.filter(self._is_first)
 
     @property
     def maximum(self) -> pa.Array:
         """The last sample."""
-        return self.sample(self.total)
+        return self.bucket.filter(pa.concat_arrays([self._is_first[1:], pa.repeat(True, min(1, len(self.row)))]))
 
     @property
     def mode(self) -> pa.Array:
         """The buckets that hold the most samples."""
-        most = pc.equal(self.count, self._grouped(self.count, "max").take(self.row))
+        most = pc.equal(self.count, self._summed["count_max"].take(self.row))
         starts = pc.indices_nonzero(_changes(self.row.filter(most))).cast(pa.int32())
         ends = int_column(array("i", [pc.sum(most).as_py() or 0]))
         return pa.ListArray.from_arrays(pa.concat_arrays([starts, ends]), self.bucket.filter(most))
@@ -151,19 +165,24 @@ class _Samples:
         """The value below which `percent` of 100 samples lie."""
         rank = pc.multiply(pc.add(self.total, 1).cast(pa.float64()), percent / 100)
         whole = pc.floor(rank)
-        low = self.sample(whole.cast(pa.int64()))
-        high = self.sample(pc.add(whole, 1).cast(pa.int64()))
-        return pc.add(low, pc.multiply(pc.subtract(rank, whole), pc.subtract(high, low)))
+        low = self._place(whole)
+        # the next sample lies in the same bucket or in the next one
+        goes_on = pc.less(self.until.take(low), self._bounded(pc.add(whole, 1)))
+        values = self.bucket.take(low), self.bucket.take(pc.add(low, goes_on.cast(low.type)))
+        return pc.add(values[0], pc.multiply(pc.subtract(rank, whole), pc.subtract(values[1], values[0])))
 
-    def sample(self, rank: pa.Array) -> pa.Array:
-        """The sample at `rank`, counted from 1; the first or the last for a rank beyond."""
-        rank = pc.max_element_wise(pc.min_element_wise(rank, self.total), 1).take(self.row)
-        return self.bucket.filter(pc.and_(pc.less(self.before, rank), pc.less_equal(rank, pc.add(self.before, self.count))))
+    def _place(self, rank: pa.Array) -> pa.Array:
+        """The places of the buckets that hold the samples at `rank`, counted from 1; of the first or the last for a rank beyond."""
+        wanted = self._bounded(rank).take(self.row)
+        return pc.indices_nonzero(pc.and_(pc.less(self.before, wanted), pc.less_equal(wanted, self.until)))
 
-    def _grouped(self, column: pa.Array, how: str) -> pa.Array:
-        # one thread, so that the order of the additions, and so the result, is always the same
-        table = pa.table({"row": self.row, "each": column}).group_by("row", use_threads=False).aggregate([("each", how)])
-        return table.sort_by("row")[f"each_{how}"].combine_chunks()
+    def _bounded(self, rank: pa.Array) -> pa.Array:
+        return pc.max_element_wise(pc.min_element_wise(rank.cast(pa.int64()), self.total), 1)
+
+    def _grouped(self, columns: dict[str, pa.Array], wanted: list[tuple[str, str]]) -> dict[str, pa.Array]:
+        # one thread: the order of the additions, and so the result, is always the same, and histograms stay in order
+        table = pa.table({"row": self.row, **columns}).group_by("row", use_threads=False).aggregate(wanted)
+        return {name: table[name].combine_chunks() for name in table.schema.names}
 
 
 def entries(histograms: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
