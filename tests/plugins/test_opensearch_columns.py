@@ -21,12 +21,13 @@ ALWAYS = Interval(0, 2**33)
 class Answers:
     """The answers of a server to searches: some documents, once a minute."""
 
-    def __init__(self, found: list[dict[str, Any]]) -> None:
+    def __init__(self, found: list[dict[str, Any]], between: tuple[str, str] = (",", ":")) -> None:
         self.hits: list[Any] = [{"sort": [1000 * 60 * row], "_source": each} for row, each in enumerate(found)]
+        self.between = between
 
     def pages(self, query: Any, fields: Any, decode: Any = None) -> Iterator[Page]:
         hits = [hit for hit in self.hits if all(self.meets(hit["_source"]["result"], each) for each in query["bool"]["filter"])]
-        text = json.dumps({"timed_out": False, "_shards": {"failed": 0}, "hits": {"hits": hits}})
+        text = json.dumps({"timed_out": False, "_shards": {"failed": 0}, "hits": {"hits": hits}}, separators=self.between)
         yield Page(text, "http://localhost:9200", decode)
 
     @staticmethod
@@ -94,9 +95,9 @@ ORIGINALS: Final[Any] = st.sampled_from(
 RUNS: Final[Any] = st.sampled_from([{}, {"run_href": None}, {"run_href": "https://x/1"}])
 
 
-def read_both_ways(found: list[dict[str, Any]], name: str) -> tuple[Any, Any]:
+def read_both_ways(found: list[dict[str, Any]], name: str, between: tuple[str, str]) -> tuple[Any, Any]:
     """The datapoints and faults of one series from typed columns where that is possible, and document by document."""
-    series, view = Series(TEST, name), cast(Any, Answers(found))
+    series, view = Series(TEST, name), cast(Any, Answers(found, between))
 
     def alone(each: Series, interval: Interval) -> Iterator[Batch]:
         return datapoints.read(view, each, interval)
@@ -111,13 +112,17 @@ def read_both_ways(found: list[dict[str, Any]], name: str) -> tuple[Any, Any]:
 
 
 @settings(max_examples=400)
-@example([{"packets_sent": 0, "packets_lost": 0, "succeeded": True}], {}, {}, "packet-loss-rate")
-@example([{"latency": {"histogram": {"values": [2, 2.0], "counts": [1, 3]}}, "succeeded": True}], {}, {}, "histogram-owdelay")
-@given(RESULTS, ORIGINALS, RUNS, st.sampled_from(NAMES))
-def test_columns_hold_what_the_documents_hold(found: list[Any], original: Any, run: Any, name: str) -> None:
+@example([{"packets_sent": 0, "packets_lost": 0, "succeeded": True}], {}, {}, "packet-loss-rate", (",", ":"))
+@example(
+    [{"latency": {"histogram": {"values": [2, 2.0], "counts": [1, 3]}}, "succeeded": True}], {}, {}, "histogram-owdelay", (",", ":")
+)
+@given(RESULTS, ORIGINALS, RUNS, st.sampled_from(NAMES), st.sampled_from([(",", ":"), (", ", ": ")]))
+def test_columns_hold_what_the_documents_hold(
+    found: list[Any], original: Any, run: Any, name: str, between: tuple[str, str]
+) -> None:
     first = {"esmond": {"json": {"values": original}}} if original else {}
     typed, one_by_one = read_both_ways(
-        [{"result": result, "pscheduler": run, **(first if row == 0 else {})} for row, result in enumerate(found)], name
+        [{"result": result, "pscheduler": run, **(first if row == 0 else {})} for row, result in enumerate(found)], name, between
     )
     assert typed == one_by_one
 

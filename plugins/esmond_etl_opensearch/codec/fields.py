@@ -99,7 +99,12 @@ def number_texts(values: pa.Array, whole: bool = False) -> pa.Array:
     numbers: list[Any] = values.to_pylist()
     if whole:
         numbers = [int(each) if each is not None and each.is_integer() else each for each in numbers]
-    return pc.split_pattern(text_column([_encode(numbers).decode()[1:-1]]), ",").flatten()[: len(numbers)]
+    return items(_encode(numbers).decode()[1:-1])[: len(numbers)]
+
+
+def items(text: str) -> pa.Array:
+    """The parts of a text between its commas."""
+    return pc.split_pattern(text_column([text]), ",").flatten()
 
 
 def _all_whole(values: pa.Array) -> bool:

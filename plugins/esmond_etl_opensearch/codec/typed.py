@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache, lru_cache
-from itertools import accumulate, chain
+from functools import cache
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -16,21 +15,14 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import (
-    Count,
-    Series,
-    bool_column,
-    event_type,
-    int_column,
-    nullable_number_column,
-    nullable_text_column,
-    number_column,
-)
-from esmond_etl_opensearch.codec import places
-from esmond_etl_opensearch.codec.fields import list_texts
+from esmond_etl import Series, bool_column, event_type, nullable_number_column, nullable_text_column, number_column
+from esmond_etl_opensearch.codec import buckets, places
 from esmond_etl_opensearch.codec.places import FAILURES, RUN_HREF, Path
 
 _encode: Final = msgspec.json.Encoder().encode
+
+
+_NULL: Final = msgspec.Raw(b"null")
 
 
 class Unfit(Exception):
@@ -143,11 +135,6 @@ def _numbers(name: str, path: Path) -> Typed:
     return Typed({("result", *each): float for each in (path, *others, *counts)}, column)
 
 
-class _Histogram(msgspec.Struct, gc=False):
-    values: tuple[float, ...]
-    counts: tuple[Count, ...]
-
-
 def _histograms(name: str, path: Path) -> Typed:
     original = ("esmond", "json", "values", name)
     get, kept = _getter("result", *path), _getter(*original)
@@ -155,7 +142,7 @@ def _histograms(name: str, path: Path) -> Typed:
 
     def column(hits: Sequence[Any], _: Sequence[bool | None]) -> pa.Array:
         _no_originals(list(map(kept, hits)))
-        found: list[_Histogram | None] = list(map(get, hits))
+        found: list[msgspec.Raw | None] = [None if each == _NULL else each for each in map(get, hits)]
         if found.count(None) == len(found):
             return pa.nulls(len(found), pa.string())
         texts = _texts([each for each in found if each is not None], scale)
@@ -164,29 +151,17 @@ def _histograms(name: str, path: Path) -> Typed:
         rest = iter(texts.to_pylist())
         return nullable_text_column([None if each is None else next(rest) for each in found])
 
-    return Typed({("result", *path): _Histogram, original: Any}, column)
+    return Typed({("result", *path): msgspec.Raw, original: Any}, column)
 
 
-def _texts(found: Sequence[_Histogram], scale: float) -> pa.Array:
-    """JSON texts, with the numbers of buckets as elmond writes them."""
-    lengths = [len(each.values) for each in found]
-    if lengths != [len(each.counts) for each in found]:
+def _texts(found: Sequence[msgspec.Raw], scale: float) -> pa.Array:
+    try:
+        texts = buckets.texts(found, scale)
+    except msgspec.MsgspecError:
+        raise Unfit from None
+    if texts is None:
         raise Unfit
-    offsets = array("i", accumulate(lengths, initial=0))
-    buckets = number_column(array("d", chain.from_iterable([each.values for each in found])))
-    falls = pc.indices_nonzero(pc.less_equal(buckets[1:], buckets[:-1])).to_pylist()
-    if not {row + 1 for row in falls} <= set(offsets):  # a bucket may be there twice
-        raise Unfit
-    different = buckets.dictionary_encode()
-    names = nullable_text_column([_name(each, scale) for each in different.dictionary.to_pylist()]).take(different.indices)
-    counts = array("q", chain.from_iterable([each.counts for each in found]))
-    members = pc.binary_join_element_wise(names, int_column(counts).cast(pa.string()), ":")
-    return pc.binary_join_element_wise("{", list_texts(int_column(offsets), members), "}", "")
-
-
-@lru_cache(1 << 16)  # most histograms have the same few thousand buckets
-def _name(bucket: float, scale: float) -> str:
-    return _encode(str(bucket * scale)).decode()
+    return texts
 
 
 def _getter(*path: str) -> Callable[[Any], Any]:
@@ -217,6 +192,8 @@ def _struct(name: str, tree: Mapping[str, Any]) -> type[msgspec.Struct]:
 def _field(name: str, kind: Any) -> tuple[str, Any, Any]:
     if kind is Any:
         return (_attribute(name), Any, msgspec.field(name=name, default=msgspec.UNSET))
+    if kind is msgspec.Raw:
+        return (_attribute(name), kind, msgspec.field(name=name, default=_NULL))
     if not isinstance(kind, dict):
         return (_attribute(name), kind | None, msgspec.field(name=name, default=None))
     made = _struct(_attribute(name).title(), kind)
