@@ -22,13 +22,15 @@ if TYPE_CHECKING:
     )
     from esmond_etl.model import histograms
     from esmond_etl.model.batch import (
-        JSON_TEXT,
-        NUMBER,
-        TS,
         Batch,
         Count,
         DataPoint,
         Fault,
+    )
+    from esmond_etl.model.columns import (
+        JSON_TEXT,
+        NUMBER,
+        TS,
         bool_column,
         int_column,
         json_column,
@@ -147,6 +149,8 @@ _HOMES = {
         "Count",
         "DataPoint",
         "Fault",
+    ),
+    "model.columns": (
         "JSON_TEXT",
         "NUMBER",
         "TS",

@@ -484,7 +484,7 @@ def test_what_a_transform_moves_out_of_its_place_is_refused(sampled: Any, tmp_pa
         f"""
 from array import array
 from esmond_etl import Batch
-from esmond_etl.model.batch import ts_column
+from esmond_etl.model.columns import ts_column
 START, DAY = {FROM}, 86400
 def backwards(p): return p._replace(ts=2 * START + 2 * DAY - 300 - p.ts)
 def in_pairs(p): return p._replace(ts=p.ts - 300 if p.ts // 300 % 2 else p.ts + 300)

@@ -16,7 +16,7 @@ from esmond_etl import BASE, Batch, Interval, Metadata, Series, Served
 from esmond_etl.cli.group import run as command
 from esmond_etl.engine import comparison
 from esmond_etl.engine.verify import Compared, Difference, compare
-from esmond_etl.model.batch import json_column, ts_column
+from esmond_etl.model.columns import json_column, ts_column
 from esmond_etl.testing import RecordedSource
 
 FAILURES, NUMBERS = Series(Metadata("k"), "failures"), Series(Metadata("k"), "throughput")

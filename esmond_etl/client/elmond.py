@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 
 from esmond_etl.client.pages import Page, Step, walk
 from esmond_etl.client.runs import Runs, Window
-from esmond_etl.model.batch import TS, Batch
+from esmond_etl.model.batch import Batch
+from esmond_etl.model.columns import TS
 from esmond_etl.model.errors import ContentError
 from esmond_etl.model.interval import Interval, ceil
 from esmond_etl.model.series import Series

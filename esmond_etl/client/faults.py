@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
-from esmond_etl.model.batch import Batch, Fault, json_column, nullable_number_column, ts_column
+from esmond_etl.model.batch import Batch, Fault
+from esmond_etl.model.columns import json_column, nullable_number_column, ts_column
 from esmond_etl.model.series import Series
 
 #: A number that old archives write as text.

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from esmond_etl.model.batch import JSON_TEXT, NUMBER, OPENED, TS, Batch
+from esmond_etl.model.batch import OPENED, Batch
+from esmond_etl.model.columns import JSON_TEXT, NUMBER, TS
 from esmond_etl.model.errors import ContentError
 from esmond_etl.model.event_types import event_type
 from esmond_etl.model.series import Series

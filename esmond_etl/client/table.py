@@ -15,7 +15,8 @@ from esmond_etl.client.filters import FOREVER, check_name
 from esmond_etl.client.payload import opened, val_type
 from esmond_etl.client.reading import Reader
 from esmond_etl.client.selection import Selection, window
-from esmond_etl.model.batch import TS, Batch, text_column
+from esmond_etl.model.batch import Batch
+from esmond_etl.model.columns import TS, text_column
 from esmond_etl.model.errors import ConfigError
 from esmond_etl.model.event_types import meant_event_type
 from esmond_etl.model.interval import Interval, parse_moment

@@ -11,7 +11,8 @@ import msgspec
 import pyarrow as pa
 
 from esmond_etl.client.faults import one_by_one
-from esmond_etl.model.batch import Batch, json_column, number_column, ts_column
+from esmond_etl.model.batch import Batch
+from esmond_etl.model.columns import json_column, number_column, ts_column
 from esmond_etl.model.errors import described
 from esmond_etl.model.interval import Interval
 from esmond_etl.model.series import Metadata, Series

@@ -81,7 +81,8 @@ def prove(db: sqlite3.Connection, series: SeriesId, interval: Interval, windows:
         if not windows:
             return
         known = (db.execute("insert into series values (null, ?, ?, ?)", series).lastrowid,)
-    db.execute("delete from digest where series = ? and start >= ? and start < ?", (*known, *interval))
+    else:
+        db.execute("delete from digest where series = ? and start >= ? and start < ?", (*known, *interval))
     db.executemany("insert into digest values (?, ?, ?, ?, ?, ?)", ((*known, *window) for window in windows))
 
 

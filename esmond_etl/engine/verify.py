@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 from esmond_etl.engine.delivery import Delivery
 from esmond_etl.engine.ledger import Ledger
 from esmond_etl.engine.stream import Stream
-from esmond_etl.model.batch import TS, Batch
+from esmond_etl.model.batch import Batch
+from esmond_etl.model.columns import TS
 from esmond_etl.model.equality import same_value
 from esmond_etl.model.errors import NotComparableError, described
 from esmond_etl.model.interval import IntervalSet

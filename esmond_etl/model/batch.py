@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
@@ -13,17 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esmond_etl.model import buckets
-from esmond_etl.model.interval import Interval
+from esmond_etl.model.columns import (
+    EXACT,
+    JSON_TEXT,
+    NUMBER,
+    int_column,
+    json_column,
+    nullable_number_column,
+    text_column,
+    ts_column,
+)
 from esmond_etl.model.series import Series
-
-#: Arrow type of `ts`: Unix time in whole seconds.
-TS: Final = pa.timestamp("s", "UTC")
-#: Arrow type of `val` where values are numbers.
-NUMBER: Final = pa.float64()
-#: Whole numbers up to this one are exact in a float64.
-EXACT: Final = 2**53
-#: Arrow type of `val` for all other values: the JSON text, byte for byte as the archive sent it.
-JSON_TEXT: Final = pa.string()
 
 #: Arrow type of an opened value, by `Series.data_type`; other types stay JSON text.
 OPENED: Final[dict[str, pa.DataType]] = {"histogram": pa.map_(pa.string(), pa.int64())}
@@ -56,7 +55,7 @@ class Batch:
     points: pa.RecordBatch
     in_order: bool = field(default=False, compare=False, repr=False)  #: `ts` is known to be strictly increasing
     faults: tuple[Fault, ...] = field(default=(), compare=False, repr=False)  #: invalid datapoints that the source left out
-    _opened: list[tuple[Batch, pa.Array | None]] = field(
+    _opened: list[tuple[Batch, list[bytes] | None]] = field(
         default_factory=list, compare=False, repr=False
     )  # the one result of opening it
 
@@ -161,7 +160,7 @@ class Batch:
         return self._opened[0][0].with_series(self.series)
 
     @property
-    def sorted_texts(self) -> pa.Array | None:
+    def sorted_texts(self) -> list[bytes] | None:
         """The JSON texts of histograms with sorted keys and without blanks; None unless the batch has been opened."""
         return self._opened[0][1] if self._opened else None
 
@@ -174,7 +173,7 @@ Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 _HISTOGRAMS = msgspec.json.Decoder(list[dict[str, Count]])
 
 
-def _open_histograms(batch: Batch) -> tuple[pa.Array, pa.Array | None]:
+def _open_histograms(batch: Batch) -> tuple[pa.Array, list[bytes] | None]:
     """Histograms as a map, and as JSON texts with sorted keys; the texts are None if a count is not written as a whole number."""
     found = buckets.opened(batch.val)
     if found is not None:
@@ -183,7 +182,7 @@ def _open_histograms(batch: Batch) -> tuple[pa.Array, pa.Array | None]:
     ordered = None
     try:
         histograms = _HISTOGRAMS.decode("[" + ",".join(texts) + "]")
-        ordered = json_column(list(map(_encode_sorted, histograms)))
+        ordered = list(map(_encode_sorted, histograms))
     except msgspec.DecodeError:
         histograms = [_open_histogram(batch, row, text) for row, text in enumerate(texts)]
     offsets = array("i", [0])
@@ -201,61 +200,3 @@ def _open_histogram(batch: Batch, row: int, text: str) -> dict[str, int]:
         return msgspec.json.decode(text, type=dict[str, Count], strict=False)
     except msgspec.DecodeError as error:
         raise ValueError(f"{batch.series} at {batch.seconds[row]}: not a histogram ({error}): {text[:80]}") from None
-
-
-def ts_column(ts: array[int]) -> pa.Array:
-    """Unix seconds (array of "q") as timestamp[s, UTC], without a copy."""
-    return pa.Array.from_buffers(TS, len(ts), [None, pa.py_buffer(ts)])
-
-
-def int_column(numbers: array[int]) -> pa.Array:
-    """Whole numbers (array of "i" or "q") as int32 or int64, without a copy."""
-    return pa.Array.from_buffers(_INTEGERS[numbers.typecode], len(numbers), [None, pa.py_buffer(numbers)])
-
-
-_INTEGERS: Final = {"i": pa.int32(), "q": pa.int64()}
-
-
-def bool_column(flags: Iterable[object]) -> pa.Array:
-    """Flags as booleans; `pa.array` would import pandas where that is installed."""
-    flat = bytes(map(bool, flags))
-    return pa.Array.from_buffers(pa.uint8(), len(flat), [None, pa.py_buffer(flat)]).cast(pa.bool_())
-
-
-def number_column(val: array[float]) -> pa.Array:
-    """Numbers (array of "d") as float64, without a copy."""
-    return pa.Array.from_buffers(NUMBER, len(val), [None, pa.py_buffer(val)])
-
-
-def nullable_number_column(values: Sequence[float | None]) -> pa.Array:
-    """Numbers and None as float64 with nulls; `pa.array` would import pandas where that is installed."""
-    is_known = bool_column(value is not None for value in values)
-    return pc.if_else(is_known, number_column(array("d", [value or 0.0 for value in values])), pa.scalar(None, NUMBER))
-
-
-def json_column(texts: Sequence[bytes | memoryview | msgspec.Raw]) -> pa.Array:
-    """Values' JSON texts, in UTF-8, as one string column."""
-    offsets = array("i", accumulate(map(len, texts), initial=0))
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
-    return pa.Array.from_buffers(JSON_TEXT, len(texts), buffers)
-
-
-def text_column(texts: Sequence[str]) -> pa.Array:
-    """Strings as one string column; `pa.array` would import pandas where that is installed."""
-    joined = "".join(texts)
-    encoded: Sequence[str | bytes] = texts if joined.isascii() else [text.encode() for text in texts]
-    offsets = array("i", accumulate(map(len, encoded), initial=0))
-    return pa.Array.from_buffers(JSON_TEXT, len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(joined.encode())])
-
-
-def nullable_text_column(texts: Sequence[str | None]) -> pa.Array:
-    """Strings and None as one string column with nulls."""
-    column = text_column([text or "" for text in texts])
-    if None not in texts:
-        return column
-    return pc.if_else(bool_column(text is not None for text in texts), column, pa.scalar(None, JSON_TEXT))
-
-
-def ts_bounds(interval: Interval) -> tuple[pa.Scalar, pa.Scalar]:
-    """The interval's two ends as Arrow scalars, to compare a `ts` column with."""
-    return pa.scalar(interval.start, TS), pa.scalar(interval.end, TS)

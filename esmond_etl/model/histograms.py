@@ -17,7 +17,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl.model.batch import int_column, number_column
+from esmond_etl.model.columns import int_column, number_column
 from esmond_etl.model.series import Series
 
 #: Every statistic, by the name that it has in an archive's answers.

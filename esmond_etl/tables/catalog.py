@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl.model.batch import TS, int_column, text_column
+from esmond_etl.model.columns import TS, int_column, text_column
 from esmond_etl.model.series import Metadata, Series, Served, Summary
 from esmond_etl.tables.columns import subject_values
 

@@ -11,10 +11,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl.model.batch import JSON_TEXT, NUMBER, TS, Batch, int_column, json_column, number_column, text_column
+from esmond_etl.model.batch import Batch
+from esmond_etl.model.columns import JSON_TEXT, NUMBER, TS, int_column, json_column, number_column, text_column
 from esmond_etl.model.series import SUBJECT_COLUMNS, Metadata, Series
 from esmond_etl.plugin.sink import Reject
-from esmond_etl.tables import histograms, typed
+from esmond_etl.tables import typed
 from esmond_etl.tables.typed import Typed
 
 #: The kind of a file: numbers, histograms that can be queried, JSON text; or one of these with a typed column beside it.
@@ -144,7 +145,7 @@ def _histograms(batch: Batch) -> Converted:
     if not batch.is_json:
         return Converted(batch.ts, batch.val.cast(VAL["map"]), [])
     try:
-        return Converted(batch.ts, histograms.opened(batch), [])
+        return Converted(batch.ts, batch.opened().val, [])
     except (ValueError, OverflowError):
         good, rejected = _sorted_out(batch)
         return Converted(good.ts, good.opened().val, rejected)

@@ -9,7 +9,7 @@ from typing import IO, Final, NamedTuple
 
 import pyarrow as pa
 
-from esmond_etl.model.batch import NUMBER, TS, int_column
+from esmond_etl.model.columns import NUMBER, TS, int_column
 from esmond_etl.model.series import Metadata
 from esmond_etl.tables import columns, typed
 from esmond_etl.tables.columns import VAL, Kind

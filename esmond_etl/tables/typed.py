@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.json
 
 from esmond_etl.model import histograms
-from esmond_etl.model.batch import int_column, json_column, number_column
+from esmond_etl.model.columns import int_column, json_column, number_column
 from esmond_etl.model.series import Metadata, Series
 
 #: The typed columns; the name is also the column's name.

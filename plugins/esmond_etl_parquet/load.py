@@ -26,6 +26,9 @@ from esmond_etl_parquet.tree import Change, Tree, sentence, spoken, sync_all
 #: Bytes of rows in memory, at most, over all partitions of a load.
 BUFFERED: Final = 16 << 20
 
+#: Bytes of a batch that is converted in one piece, at most.
+LARGE: Final = 2 << 20
+
 #: Files that are open for writing at once, at most.
 OPEN_FILES: Final = 32
 
@@ -102,8 +105,8 @@ class ParquetLoad(Load):
         return kind
 
     def _convert(self, lane: Lane, kind: Kind, batch: Batch) -> None:
-        for _, start, end in _days(batch.moments):  # a slice of the converted array would keep all of it in memory
-            converted = columns.convert(Batch(batch.series, batch.points.slice(start, end - start)), kind)
+        for part in _parts(batch):
+            converted = columns.convert(part, kind)
             with self._lock:
                 self._rejected += converted.rejected
             if len(converted.ts):
@@ -238,6 +241,15 @@ class ParquetLoad(Load):
             if self._spill is not None:
                 self._spill.close()
                 self._spill = None
+
+
+def _parts(batch: Batch) -> Iterator[Batch]:
+    """A small batch as it is: the digest needs the histograms opened, too. A large one day by day, because it becomes much larger."""
+    if batch.points.nbytes <= LARGE:
+        yield batch
+        return
+    for _, start, end in _days(batch.moments):
+        yield Batch(batch.series, batch.points.slice(start, end - start))
 
 
 def _days(moments: memoryview[int]) -> Iterator[tuple[int, int, int]]:

@@ -18,7 +18,7 @@ from esmond_etl_delta.sink import DeltaSink
 from esmond_etl_parquet.sink import ParquetSink
 
 from esmond_etl import Batch, Context, Interval, Series, Sink, Task
-from esmond_etl.model.batch import json_column, number_column, ts_column
+from esmond_etl.model.columns import json_column, number_column, ts_column
 from esmond_etl.testing import DAY, START, series
 from tests.benchmarks.data import HISTOGRAMS, NUMBERS
 

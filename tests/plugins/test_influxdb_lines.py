@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from line_protocol_parser import parse_line
 
 from esmond_etl import BASE, Batch, Metadata, Series, Summary
-from esmond_etl.model.batch import number_column, text_column
+from esmond_etl.model.columns import number_column, text_column
 
 METADATA = Metadata(
     "0123456789abcdef",

@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esmond_etl import JSON_TEXT, Batch, Context, Interval, Series, SinkError, SourceError, Task
-from esmond_etl.model.batch import json_column, number_column, ts_column
-from esmond_etl.tables import histograms
+from esmond_etl.model import buckets
+from esmond_etl.model.columns import json_column, number_column, ts_column
 from esmond_etl.tables.typed import TYPES
 from esmond_etl.testing import DAY, START, deliver, points_of, series
 
@@ -181,7 +181,7 @@ KEYS = [
 
 @given(
     st.lists(st.dictionaries(st.sampled_from(KEYS), st.integers(0, 2**63 - 1))),
-    st.sampled_from([0, histograms._FEW]),
+    st.sampled_from([0, buckets._FEW]),
     st.data(),
 )
 def test_histograms_are_opened_as_json_reads_them(objects: list[dict[str, int]], few: int, data: st.DataObject) -> None:
@@ -190,8 +190,8 @@ def test_histograms_are_opened_as_json_reads_them(objects: list[dict[str, int]],
     batch = batch_of(series("histogram-owdelay"), json_column(texts))
     start = data.draw(st.integers(0, len(objects)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(histograms, "_FEW", few)
-        opened_map = histograms.opened(Batch(batch.series, batch.points.slice(start)))
+        patch.setattr(buckets, "_FEW", few)
+        opened_map = Batch(batch.series, batch.points.slice(start)).opened().val
     opened_map.validate(full=True)
     assert [dict(each) for each in opened_map.to_pylist()] == objects[start:]
 
@@ -324,7 +324,7 @@ MEMORY = """
 import resource, sys
 from array import array
 from esmond_etl import Batch, Context, Interval, Task
-from esmond_etl.model.batch import json_column, number_column, ts_column
+from esmond_etl.model.columns import json_column, number_column, ts_column
 from esmond_etl.testing import DAY, START, series
 from esmond_etl_parquet.sink import ParquetSink
 

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from esmond_etl import Batch, Context, Interval, Series, Task
-from esmond_etl.model.batch import json_column, ts_column
+from esmond_etl.model.columns import json_column, ts_column
 from esmond_etl.tables import typed
 from esmond_etl.testing import DAY, START, deliver, points_of, series
 
