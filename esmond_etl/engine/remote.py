@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +84,8 @@ def _opened(job: Job) -> Delivery:
     definition = _share(file.load_texts(job.file, job.texts), job.workers)
     stop = threading.Event()
     delivery = Delivery(Stream(definition, stop), Ledger(Path(":memory:")))
-    threading.Thread(target=_listen, args=(job, stop), name="stop", daemon=True).start()
+    # an engine may know by the context of a task, which a new thread does not have, where it is
+    threading.Thread(target=copy_context().run, args=(_listen, job, stop), name="stop", daemon=True).start()
     return delivery
 
 

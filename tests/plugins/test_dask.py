@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from esmond_etl_archive.samples import START
 
 import esmond_etl
+from esmond_etl.engine import remote
 
 pytestmark = pytest.mark.slow
 
@@ -71,11 +73,12 @@ def source(tmp_path: Path) -> Iterator[Any]:
         yield running
 
 
-def pipeline(folder: Path, source: str, sink: str, **more: str) -> Path:
+def pipeline(folder: Path, source: str, sink: str, rate: int | None = None, **more: str) -> Path:
     path = folder / "p.toml"
     settings = {"name": '"p"', "from": START, "to": START + 5 * DAY, "window": '"6h"', **more}
     lines = [f"{key} = {value}" for key, value in settings.items()]
-    path.write_text("\n".join([*lines, "[source]", 'type = "esmond"', f'url = "{source}"', f"[[sink]]\n{sink}", ""]))
+    lines += ["[source]", 'type = "esmond"', f'url = "{source}"', *([f"rate = {rate}"] if rate else []), f"[[sink]]\n{sink}", ""]
+    path.write_text("\n".join(lines))
     return path
 
 
@@ -103,6 +106,17 @@ def test_workers_deliver_what_one_process_would(cluster: Cluster, source: Any, t
     assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
     assert is_whole(path)
     assert "0 datapoints" in ran(path, cluster).stdout
+
+
+def test_a_run_goes_on_for_longer_than_its_workers_take_to_ask_whether_to_stop(
+    cluster: Cluster, source: Any, tmp_path: Path
+) -> None:
+    cluster.worker()
+    path = pipeline(tmp_path, source.url, PARQUET, rate=20)
+    began = time.monotonic()
+    done = ran(path, cluster)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert time.monotonic() - began > source.requests.total() / 20 > 3 * remote._OFTEN
 
 
 def test_workers_and_the_driver_that_are_killed_leave_everything_there_once(cluster: Cluster, source: Any, tmp_path: Path) -> None:
