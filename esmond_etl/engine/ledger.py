@@ -225,15 +225,12 @@ class Ledger:
         """
         with self._transaction() as db:
             filled = [table for table in ("former", "partly") if db.execute(f"select 1 from {table} limit 1").fetchone()]
-            for each in series:
-                tables.note_done(db, each, interval, (digests or {}).get(each, ()), sinks, filled)
+            tables.note_done(db, list(series), interval, digests or {}, sinks, filled)
             for each in failures or {}:  # the time may have been read again for late data
                 tables.cut(db, each, interval)
                 tables.cut_partly(db, each, interval, sinks)
             for sink, taken in (partly or {}).items():
-                for each in taken:
-                    tables.merge(db, each, interval, "partly", sink)
-                    tables.forget_rejected(db, each, interval, (sink,))
+                tables.note_partly(db, list(taken), interval, sink)
             tables.insert_metadata(db, metadata)
             tables.insert_rejected(db, rejected or {}, _now())
             tables.insert_failures(db, failures or {}, interval, _now())

@@ -156,11 +156,14 @@ class Series:
     metadata: Metadata
     event_type: str
     summary: Summary = BASE
+    _id: SeriesId | None = field(default=None, init=False, repr=False)  # made once: it is compared and hashed very often
 
     @property
     def id(self) -> SeriesId:
         """The identity of the series within its archive."""
-        return SeriesId(self.metadata.key, self.event_type, str(self.summary))
+        if self._id is None:
+            object.__setattr__(self, "_id", SeriesId(self.metadata.key, self.event_type, str(self.summary)))
+        return self._id  # type: ignore[return-value]
 
     @property
     def served(self) -> Served:

@@ -12,7 +12,7 @@ from tests.benchmarks.data import NUMBERS, Size
 from tests.benchmarks.measure import HERE, PYTHON, Served, in_turn, run, served
 from tests.benchmarks.tables import to_parquet
 
-NAMES: Final = ("planning", "nothing_new", "curve", "year")
+NAMES: Final = ("planning", "million", "nothing_new", "curve", "year")
 
 MANY = Size(100_000, 1250, 1)  #: by five event types
 
@@ -36,7 +36,7 @@ path = "out"
 
 def measured(name: str, folder: Path) -> dict[str, Any]:
     """One of the tables, as plain data."""
-    return {"planning": planning, "nothing_new": nothing_new, "curve": curve, "year": year}[name](folder)
+    return {"planning": planning, "million": million, "nothing_new": nothing_new, "curve": curve, "year": year}[name](folder)
 
 
 def planning(folder: Path) -> dict[str, Any]:
@@ -62,6 +62,19 @@ def planning(folder: Path) -> dict[str, Any]:
             ):
                 limits.append(_limit(f"{label}: {what}", value, most))
     return {"table": "planning", "contenders": [], "facts": found, "limits": limits}
+
+
+def million(folder: Path) -> dict[str, Any]:
+    """A day of a million series, planned, handed out and recorded; the tasks themselves take no time."""
+    with served(Size(200_000, 1250, 1), "--alike") as url:
+        day = "from = 2014-04-14\nto = 2014-04-15"
+        list_alone = _planned(_place(folder, "million-list", url, day) / "bench.toml", "list")
+        facts = _planned(_place(folder, "million", url, day) / "bench.toml", "record")
+    limits = [
+        _limit("s of CPU beyond the list", facts["recorded: cpu"] - list_alone["listed: cpu"], 60),
+        _limit("MB beyond the list", facts["peak"] - list_alone["peak"], 1000),
+    ]
+    return {"table": "million", "contenders": [], "facts": {"list alone": list_alone, "to the end": facts}, "limits": limits}
 
 
 def _planned(pipeline: Path, *options: str) -> dict[str, float]:
