@@ -91,8 +91,18 @@ def _print(facts: dict[str, Any]) -> None:
         show.table(
             of_runs, [(show_moment(run["started"]), run["seconds"], run["read"], run["requests"], _yes(run)) for run in runs]
         )
+    if versions := [row for run in facts["runs"] for row in _versions(run)]:
+        show.table(("versions after the run", "sink", "tables"), versions)
     for label, keys in facts["target_keys"].items():
         show.table(("metadata", f"is in {label}"), keys.items())
+
+
+def _versions(run: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """A row for each sink whose tables have versions."""
+    for label, sink in run.get("sinks", {}).items():
+        if versions := sink.get("versions"):
+            tables = (f"{name} {version}" for name, version in sorted(versions.items()))
+            yield show_moment(run["started"]), label, ", ".join(tables)
 
 
 def _yes(run: dict[str, Any]) -> str:

@@ -12,15 +12,29 @@ from esmond_etl.model.series import SeriesId
 
 if TYPE_CHECKING:
     from esmond_etl.engine.delivery import Outcome
+    from esmond_etl.plugin.sink import Receipt
 
 
 @dataclass
 class Delivered:
-    """The numbers of datapoints in one sink."""
+    """The numbers of datapoints in one sink, and the versions of its tables."""
 
     written: int = 0
     unchanged: int = 0
     rejected: int = 0
+    versions: dict[str, int] = field(default_factory=dict)  #: after the run, of the tables that it changed
+
+    def add(self, receipt: Receipt) -> None:
+        """Add the result of a task."""
+        self.written += receipt.written
+        self.unchanged += receipt.unchanged
+        self.rejected += len(receipt.rejected)
+        for table, version in receipt.versions.items():
+            self.versions[table] = max(version, self.versions.get(table, 0))
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain data; versions only if there are any."""
+        return {name: value for name, value in vars(self).items() if name != "versions" or value}
 
 
 @dataclass
@@ -65,7 +79,7 @@ class Result:
             "written": sum(sink.written for sink in self.sinks.values()),
             "unchanged": sum(sink.unchanged for sink in self.sinks.values()),
             "rejected": sum(sink.rejected for sink in self.sinks.values()),
-            "sinks": {label: vars(sink) for label, sink in self.sinks.items()},
+            "sinks": {label: sink.to_json() for label, sink in self.sinks.items()},
             "requests": self.requests,
             "bytes": self.received,
             "seconds": round(self.seconds, 3),

@@ -372,10 +372,7 @@ class _Run:
         result.failures.update(outcome.why(self.definition.labels))
         result.stopped = result.stopped or outcome.stopped
         for label, receipt in outcome.receipts.items():
-            sink = result.sinks[label]
-            sink.written += receipt.written
-            sink.unchanged += receipt.unchanged
-            sink.rejected += len(receipt.rejected)
+            result.sinks[label].add(receipt)
             result.remarks.update(receipt.remarks)
         self._count(outcome.traffic, outcome.spent)
 

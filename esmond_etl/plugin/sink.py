@@ -49,6 +49,7 @@ class Receipt:
     unchanged: int = 0  #: the target already had them
     rejected: Sequence[Reject] = ()
     remarks: Mapping[str, int] = field(default_factory=dict)  #: a message for the user -> the number of datapoints that it is about
+    versions: Mapping[str, int] = field(default_factory=dict)  #: table -> its version with the task, if the target keeps versions
 
 
 #: A remark for the receipts of sinks that keep one datapoint per series and second.

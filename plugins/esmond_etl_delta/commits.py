@@ -30,36 +30,42 @@ class Commits:
         self._lock, self._turn = threading.Lock(), threading.Lock()
         self._waiting: list[Delivery] = []
         self._failed: dict[int, BaseException] = {}  # by identity of the delivery
+        self._made: dict[int, dict[str, int]] = {}  # versions of tables, by identity of the delivery
 
-    def deliver(self, delivery: Delivery) -> None:
-        """Return when `delivery` is durable; raises the error of its commit."""
+    def deliver(self, delivery: Delivery) -> dict[str, int]:
+        """Return the versions of the changed tables when `delivery` is durable; raises the error of its commit."""
         with self._lock:
             self._waiting.append(delivery)
         with self._turn:
             with self._lock:
                 together, self._waiting = self._waiting, []
             try:
-                self._commit(together)
+                versions = self._commit(together)
+                self._made.update({id(each): versions for each in together})
             except BaseException as error:  # a panic of the library is not an Exception: it must not be taken for success
                 self._failed.update({id(each): error for each in together})
-            failed = self._failed.pop(id(delivery), None)
+            failed, made = self._failed.pop(id(delivery), None), self._made.pop(id(delivery), {})
         if isinstance(failed, Exception):
             raise failed
         if failed is not None:
             raise SinkError(f"the commit broke off: {failed!r}") from failed
+        return made
 
-    def _commit(self, together: Sequence[Delivery]) -> None:
+    def _commit(self, together: Sequence[Delivery]) -> dict[str, int]:
+        """Commit to one table after the other; the versions of those that changed."""
         keys = {id(each): each.keys() for each in together}
         names = sorted({shelf.table for found in keys.values() for shelf in found})
+        versions: dict[str, int | None] = {}
         about = {"esmond_etl.tasks": " ".join(sorted(each.task.id for each in together))}
         for name in names:
             parts = [(each, shelf) for each in together for shelf in keys[id(each)] if shelf.table == name]
             predicate = " OR ".join(_selecting(shelf, keys[id(each)][shelf], each.task.interval) for each, shelf in parts)
             columns = self._columns(name, parts)
             if columns is not None:  # otherwise there is nothing to add, and nothing to remove
-                self._tables.replace(name, columns, predicate, partial(_reader, columns, parts), about)
+                versions[name] = self._tables.replace(name, columns, predicate, partial(_reader, columns, parts), about)
         if names:
-            self._describe(together, about)
+            versions[METADATA] = self._describe(together, about)
+        return {name: version for name, version in versions.items() if version is not None}
 
     def _columns(self, name: str, parts: Iterable[tuple[Delivery, Shelf]]) -> pa.Schema | None:
         """The columns of the new rows, or else of the table; None if there is neither."""
@@ -69,14 +75,14 @@ class Commits:
         table = self._tables.held(name)
         return None if table is None else pa.schema(table.schema())
 
-    def _describe(self, together: Sequence[Delivery], about: dict[str, str]) -> None:
-        """Update the table of metadata."""
+    def _describe(self, together: Sequence[Delivery], about: dict[str, str]) -> int | None:
+        """Update the table of metadata; returns its version."""
         seen: dict[Series, Seen] = {}
         for each in together:
             for series, lane in each.lanes.items():
                 seen[series] = seen.get(series, NOTHING).with_rows(*lane.seen)
         keys = sorted({series.metadata.key for series in seen})
-        self._tables.replace(METADATA, _METADATA, f"metadata_key IN ({_list(keys)})", partial(_described, keys, seen), about)
+        return self._tables.replace(METADATA, _METADATA, f"metadata_key IN ({_list(keys)})", partial(_described, keys, seen), about)
 
 
 def _described(keys: list[str], seen: dict[Series, Seen], table: DeltaTable) -> pa.RecordBatchReader | None:

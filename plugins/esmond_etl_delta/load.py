@@ -51,7 +51,7 @@ class Delivery(Load):
     kind: Callable[
         [Batch], Kind
     ]  #: returns the kind of the table that a batch belongs to; raises SinkError if the batch does not fit
-    deliver: Callable[[Delivery], None]  #: commits a delivery, perhaps together with others
+    deliver: Callable[[Delivery], dict[str, int]]  #: commits a delivery; returns the versions of the tables that this changed
     shown: str
     subjects: Subjects = field(default_factory=Subjects)
     lanes: dict[Series, Lane] = field(default_factory=dict)
@@ -110,9 +110,9 @@ class Delivery(Load):
         if broken:
             raise SinkError(f"{min(map(str, broken))} was written to, but has not ended: it may lack datapoints")
         with reported(SinkError, self.shown):
-            self.deliver(self)
+            versions = self.deliver(self)
         self.rollback()
-        return Receipt(written=sum(lane.seen.rows for lane in self.lanes.values()), rejected=self.rejected)
+        return Receipt(sum(lane.seen.rows for lane in self.lanes.values()), rejected=self.rejected, versions=versions)
 
     def rollback(self) -> None:
         """Free the rows."""

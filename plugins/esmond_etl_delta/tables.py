@@ -109,8 +109,10 @@ class Tables:
         predicate: str,
         rows: Callable[[DeltaTable], pa.RecordBatchReader | None],
         about: Mapping[str, str],
-    ) -> None:
-        """Replace the rows that `predicate` selects by `rows`, in one commit; `about` goes into the commit's metadata.
+    ) -> int | None:
+        """Replace the rows that `predicate` selects by `rows`, in one commit, and return the table's version; None if nothing changes.
+
+        `about` goes into the commit's metadata.
 
         `rows` is called with the table as the commit finds it, and called again if another process changed the same rows meanwhile;
         it returns None to change nothing. One thread changes tables at a time. Raises DeltaError.
@@ -124,7 +126,7 @@ class Tables:
             table = self.held(name) or self._make(name, schema)
             found = rows(table)
             if found is None:
-                return
+                return None
             try:
                 write_deltalake(
                     table,
@@ -134,11 +136,12 @@ class Tables:
                     writer_properties=WriterProperties(compression="ZSTD", compression_level=1),
                     commit_properties=CommitProperties(custom_metadata=dict(about), max_commit_retries=TRIES),
                 )
-                return
+                return table.version()
             except CommitFailedError:
                 self._held.pop(name, None)
                 if not left:
                     raise
+        return None
 
     def _make(self, name: str, schema: pa.Schema) -> DeltaTable:
         from deltalake import DeltaTable

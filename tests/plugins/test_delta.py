@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
@@ -83,6 +84,27 @@ def test_an_archive_goes_there_and_back_value_for_value(tmp_path: Path, capsys: 
     assert command(["compare", str(tmp_path / "lake"), str(tmp_path / "p"), "--summaries"]) == 0
     assert f"(0 in A alone, 0 in B alone), {result.read:,} datapoints the same" in capsys.readouterr().out
     assert listed(DeltaSource(path=str(tmp_path / "lake"))) == listed(ParquetSource(path=str(tmp_path / "p")))
+
+
+def test_status_names_the_versions_after_each_run(tmp_path: Path, capsys: Any) -> None:
+    store = esmond_etl_archive.Archive(tmp_path / "source.db")
+    esmond_etl_archive.load(store, esmond_etl_archive.sample(days=2, hosts=2))
+    path = tmp_path / "p.toml"
+    held = []
+    with esmond_etl_archive.serve(store) as archive:
+        source = f'[source]\ntype = "esmond"\nurl = "{archive.url}"\nevent_types = ["throughput", "failures"]\n'
+        for days in (1, 2):
+            times = f"from = {SAMPLED}\nto = {SAMPLED + days * DAY}\n"
+            path.write_text(f'{times}{source}[[sink]]\ntype = "delta"\npath = "lake"\n')
+            assert esmond_etl.load(path).run().complete
+            held.append({name: DeltaTable(tmp_path / "lake" / name).version() for name in ("throughput", "metadata")})
+    assert command(["status", str(path), "--json"]) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    named = [run["sinks"]["sink[0] (delta)"]["versions"] for run in runs]
+    assert [{name: each[name] for name in ("throughput", "metadata")} for each in named] == held
+    assert held[0]["throughput"] < held[1]["throughput"]
+    assert command(["status", str(path)]) == 0
+    assert f"throughput {held[1]['throughput']}" in capsys.readouterr().out
 
 
 def listed(source: Any) -> dict[str, Any]:
