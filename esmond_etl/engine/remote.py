@@ -21,6 +21,7 @@ from esmond_etl.pipeline.definition import Definition
 
 if TYPE_CHECKING:
     from esmond_etl.engine.delivery import Delivery, Outcome
+    from esmond_etl.engine.ledger import Ledger
     from esmond_etl.plugin.sink import Task
 
 #: How often a worker asks whether it must stop, s.
@@ -60,21 +61,39 @@ def job(definition: Definition, workers: int, stopped: Callable[[], bool]) -> Jo
 
 def deliver(job: Job, task: Task) -> Outcome:
     """Deliver `task` on this worker, and return the result; raises ConfigError if the pipeline cannot be opened here."""
-    return _worker(job).deliver(task)
-
-
-_here: dict[str, Delivery] = {}
-_lock = threading.Lock()
-
-
-def _worker(job: Job) -> Delivery:
-    with _lock:
+    with _changed:
         if job.name not in _here:
             _here[job.name] = _opened(job)
-        return _here[job.name]
+        stages = _here[job.name]
+        stages.tasks += 1
+    try:
+        return stages.delivery.deliver(task)
+    finally:
+        with _changed:
+            stages.tasks -= 1
+            _changed.notify_all()
 
 
-def _opened(job: Job) -> Delivery:
+@dataclass(eq=False)
+class _Stages:
+    """The stages of a pipeline, open on this worker."""
+
+    delivery: Delivery
+    ledger: Ledger
+    tasks: int = 0  #: under way
+
+    def close(self) -> None:
+        """Close the stages and the ledger."""
+        self.delivery.__exit__()
+        self.delivery.stream.close()
+        self.ledger.close()
+
+
+_here: dict[str, _Stages] = {}
+_changed = threading.Condition()
+
+
+def _opened(job: Job) -> _Stages:
     from esmond_etl.engine.delivery import Delivery
     from esmond_etl.engine.ledger import Ledger
     from esmond_etl.engine.stream import Stream
@@ -82,11 +101,11 @@ def _opened(job: Job) -> Delivery:
     if job.is_profiled:
         profile.start()
     definition = _share(file.load_texts(job.file, job.texts), job.workers)
-    stop = threading.Event()
-    delivery = Delivery(Stream(definition, stop), Ledger(Path(":memory:")))
+    stop, ledger = threading.Event(), Ledger(Path(":memory:"))
+    stages = _Stages(Delivery(Stream(definition, stop), ledger), ledger)
     # an engine may know by the context of a task, which a new thread does not have, where it is
-    threading.Thread(target=copy_context().run, args=(_listen, job, stop), name="stop", daemon=True).start()
-    return delivery
+    threading.Thread(target=copy_context().run, args=(_listen, job, stages), name="stop", daemon=True).start()
+    return stages
 
 
 def _share(definition: Definition, workers: int) -> Definition:
@@ -94,8 +113,9 @@ def _share(definition: Definition, workers: int) -> Definition:
     return replace(definition, settings=definition.settings.share(workers), source=definition.source.share(workers))
 
 
-def _listen(job: Job, stop: threading.Event) -> None:
-    """Stop when told to, or when the driver is gone; the next run opens the stages again."""
+def _listen(job: Job, stages: _Stages) -> None:
+    """Stop when told to, or when the driver is gone, and close the stages; the next run opens them again."""
+    stop = stages.delivery.stop
     while not stop.wait(_OFTEN):
         try:
             told = job.stopped()
@@ -103,5 +123,9 @@ def _listen(job: Job, stop: threading.Event) -> None:
             told = True
         if told:
             stop.set()
-    with _lock:
-        _here.pop(job.name, None)
+    with _changed:
+        if _here.get(job.name) is stages:
+            del _here[job.name]
+        _changed.wait_for(lambda: not stages.tasks)
+    # left to the garbage collector, the ledger's database could stop all threads: Dask's profiler collects garbage where none may be freed
+    stages.close()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,16 @@ import pytest
 from esmond_etl_archive.samples import START
 
 import esmond_etl
+from esmond_etl import Interval, Task
 from esmond_etl.engine import remote
+from esmond_etl.pipeline import file
 
 pytestmark = pytest.mark.slow
 
 DAY = 86400
+
+#: Of five, four hit a worker and one the driver.
+KILLS = int(os.environ.get("ESMOND_ETL_KILLS", "5"))
 
 
 class Cluster:
@@ -119,19 +125,43 @@ def test_a_run_goes_on_for_longer_than_its_workers_take_to_ask_whether_to_stop(
     assert time.monotonic() - began > source.requests.total() / 20 > 3 * remote._OFTEN
 
 
+def test_a_worker_closes_what_it_has_opened(source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_OFTEN", 0.01)
+    stopped = threading.Event()
+    definition = file.load(pipeline(tmp_path, source.url, PARQUET))
+    job = remote.job(definition, 1, stopped.is_set)
+    assert remote.deliver(job, Task((), Interval(START, START + DAY), DAY)).receipts == {}
+    ledger = remote._here[job.name].ledger
+    assert ledger.failures() == {}
+    stopped.set()
+    for thread in threading.enumerate():
+        if thread.name == "stop":
+            thread.join(30)
+    assert job.name not in remote._here
+    with pytest.raises(esmond_etl.EsmondEtlError, match="closed"):
+        ledger.failures()
+
+
 def test_workers_and_the_driver_that_are_killed_leave_everything_there_once(cluster: Cluster, source: Any, tmp_path: Path) -> None:
     workers = [cluster.worker() for _ in range(2)]
     path = pipeline(tmp_path, source.url, PARQUET)
-    for kill in range(4):
-        with subprocess.Popen(command(path, cluster), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
-            while run.poll() is None and not source.requests:
-                threading.Event().wait(0.01)
-            victim = workers.pop(0) if kill % 2 == 0 else run
-            victim.send_signal(signal.SIGKILL)
-            if kill % 2 == 0:
-                workers.append(cluster.worker())
-            assert run.wait(120) in (0, 1, -signal.SIGKILL)
+    assert ran(path, cluster).returncode == 0
+    total = source.requests.total()
+    codes = Counter[int]()
+    for kill in range(KILLS):
         source.requests.clear()
+        with subprocess.Popen(command(path, cluster, "--reload"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+            deadline = time.monotonic() + 60
+            while run.poll() is None and source.requests.total() < 2 + kill * (total - 2) // KILLS:
+                assert time.monotonic() < deadline, f"run {kill} hangs"
+                threading.Event().wait(0.01)
+            victim = run if kill % 5 == 4 else workers.pop(0)
+            victim.send_signal(signal.SIGKILL)
+            if victim is not run:
+                workers.append(cluster.worker())
+            codes[run.wait(120)] += 1
+    assert codes.keys() <= {0, 1, -signal.SIGKILL}
+    assert codes[-signal.SIGKILL] > 0
     assert ran(path, cluster).returncode == 0
     assert is_whole(path)
 
@@ -164,7 +194,6 @@ def test_secrets_stay_where_they_are(cluster: Cluster, source: Any, tmp_path: Pa
     lacking.kill()
     cluster.worker(ARCHIVE_KEY="s3cret")
     assert ran(path, cluster).returncode == 0
-    from esmond_etl.engine import remote
 
     job = remote.job(esmond_etl.load(path).definition, 1, bool)
     assert "s3cret" not in repr(job)
