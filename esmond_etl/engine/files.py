@@ -52,7 +52,7 @@ def database(path: Path) -> sqlite3.Connection:
     found = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
     found.execute("pragma journal_mode = wal")
     found.execute("pragma synchronous = full")
-    found.execute("pragma wal_autocheckpoint = 10000")  # with ten times as many pages, a million series take a quarter less time
+    found.execute("pragma wal_autocheckpoint = 10000")  # ten times the default: noting 200,000 series takes a quarter less time
     return found
 
 

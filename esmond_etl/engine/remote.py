@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -80,13 +81,8 @@ class _Stages:
 
     delivery: Delivery
     ledger: Ledger
+    opened: ExitStack  #: closes them
     tasks: int = 0  #: under way
-
-    def close(self) -> None:
-        """Close the stages and the ledger."""
-        self.delivery.__exit__()
-        self.delivery.stream.close()
-        self.ledger.close()
 
 
 _here: dict[str, _Stages] = {}
@@ -101,9 +97,12 @@ def _opened(job: Job) -> _Stages:
     if job.is_profiled:
         profile.start()
     definition = _share(file.load_texts(job.file, job.texts), job.workers)
-    stop, ledger = threading.Event(), Ledger(Path(":memory:"))
-    stages = _Stages(Delivery(Stream(definition, stop), ledger), ledger)
-    # an engine may know by the context of a task, which a new thread does not have, where it is
+    with ExitStack() as opened:
+        ledger = opened.enter_context(closing(Ledger(Path(":memory:"))))
+        stream = opened.enter_context(Stream(definition, threading.Event()))
+        delivery = opened.enter_context(Delivery(stream, ledger))
+        stages = _Stages(delivery, ledger, opened.pop_all())
+    # an engine may find its worker through the context of the task; a new thread does not have that context
     threading.Thread(target=copy_context().run, args=(_listen, job, stages), name="stop", daemon=True).start()
     return stages
 
@@ -127,5 +126,5 @@ def _listen(job: Job, stages: _Stages) -> None:
         if _here.get(job.name) is stages:
             del _here[job.name]
         _changed.wait_for(lambda: not stages.tasks)
-    # left to the garbage collector, the ledger's database could stop all threads: Dask's profiler collects garbage where none may be freed
-    stages.close()
+    # if the garbage collector closed the ledger's database instead, while Dask's profiler runs, all threads could stop for ever
+    stages.opened.close()
