@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from esmond_etl.tables.groups import groups_with
+from esmond_etl.tables.parts import groups_with
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

@@ -11,11 +11,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esmond_etl import Interval
-from esmond_etl.tables import columns
+from esmond_etl.tables import columns, encoding
 from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.load import DAY, Shelf
+from esmond_etl.tables.parts import NewFile, keys_in
 from esmond_etl.tables.rows import GROUP_BYTES, GROUP_ROWS
-from esmond_etl_parquet import encoding, files
-from esmond_etl_parquet.files import DAY, Part, Shelf
+from esmond_etl_parquet import files
+from esmond_etl_parquet.files import Part
 from esmond_etl_parquet.tree import Change, Tree, sync_all
 
 #: This many files of one event type, summary and day are left as they are.
@@ -47,7 +49,7 @@ def compact(tree: Tree) -> Iterator[Compacted]:
     time.
     """
     for shelf in files.shelves(tree):
-        for day in shelf.days(tree, Interval(-(1 << 62), 1 << 62)):
+        for day in files.days(tree, shelf, Interval(-(1 << 62), 1 << 62)):
             result = _compact_day(tree, shelf, day)
             if result is not None:
                 yield result
@@ -65,13 +67,13 @@ def _compact_day(tree: Tree, shelf: Shelf, day: int) -> Compacted | None:
                 now = _identities(tree, shelf, day)
                 if all(now.get(each.part.name) == each.identity for each in chosen):
                     gone = [Change(each.part.path, None) for each in chosen]
-                    tree.commit([*gone, Change(f"{shelf.day(day)}/{_name(chosen)}", merged)])
-                    return Compacted(shelf.day(day), len(found), len(found) - len(chosen) + 1)
+                    tree.commit([*gone, Change(f"{files.day_folder(shelf, day)}/{_name(chosen)}", merged)])
+                    return Compacted(files.day_folder(shelf, day), len(found), len(found) - len(chosen) + 1)
     return None
 
 
 def _identities(tree: Tree, shelf: Shelf, day: int) -> dict[str, tuple[int, int]]:
-    return {info.base_name: (info.size or 0, info.mtime_ns or 0) for info in tree.files(shelf.day(day))}
+    return {info.base_name: (info.size or 0, info.mtime_ns or 0) for info in tree.files(files.day_folder(shelf, day))}
 
 
 def _mergeable(tree: Tree, shelf: Shelf, day: int) -> list[_Mergeable]:
@@ -82,7 +84,7 @@ def _mergeable(tree: Tree, shelf: Shelf, day: int) -> list[_Mergeable]:
     found = []
     for part in files.parts(tree, shelf, day, Interval(day * DAY, day * DAY + DAY)):
         with tree.input(part.path) as stream, pq.ParquetFile(stream) as file:
-            keys, kind = files.keys_in(file), columns.kind_of(file.schema_arrow)
+            keys, kind = keys_in(file), columns.kind_of(file.schema_arrow)
         if keys is not None and kind is not None and part.name in identities:
             found.append(_Mergeable(part, identities[part.name], keys, kind))
     return sorted(found, key=lambda each: (each.part.group, each.part.interval))
@@ -107,10 +109,10 @@ def _merge(tree: Tree, chosen: list[_Mergeable]) -> str:
     """A durable local file with the rows of all."""
     target = tree.scratch()
     kind = chosen[0].kind
-    with encoding.writer(target, kind) as writer:
-        for table in _gathered(_batches(tree, chosen)):
-            writer.write_table(table.cast(columns.SCHEMAS[kind]), row_group_size=GROUP_ROWS)
-        writer.add_key_value_metadata(files.footer(frozenset().union(*(each.keys for each in chosen))))
+    new = NewFile(target, pa.OSFile(target, "wb"), kind)
+    for table in _gathered(_batches(tree, chosen)):
+        new.write(table.cast(columns.SCHEMAS[kind]))
+    new.finish(frozenset().union(*(each.keys for each in chosen)))
     sync_all([target])
     return target
 

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from esmond_etl import TS, Batch, EsmondEtlError, Interval, Series, ts_bounds
 from esmond_etl.tables.columns import readable
+from esmond_etl.tables.load import DAY, Shelf
 from esmond_etl_parquet import files
-from esmond_etl_parquet.files import DAY, Shelf
 from esmond_etl_parquet.recent import Recent
 from esmond_etl_parquet.tree import Tree, spoken
 
@@ -31,7 +31,7 @@ def datapoints(
     with spoken(error, tree.shown, series):
         first = interval.start // DAY
         is_one = interval.end <= (first + 1) * DAY  # then its folder alone is listed
-        days = [first] if is_one else list(Shelf.of(series).days(tree, interval))
+        days = [first] if is_one else list(files.days(tree, Shelf.of(series), interval))
     for day in days:
         with spoken(error, tree.shown, series):
             batches = _day(tree, series, day, interval.intersection(Interval(day * DAY, day * DAY + DAY)), recent)

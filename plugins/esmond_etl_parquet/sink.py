@@ -13,10 +13,10 @@ from pydantic import Field, PrivateAttr
 from esmond_etl import Batch, Context, Features, Interval, Load, OwnedSink, Series, SinkError, Task
 from esmond_etl.tables import columns
 from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.load import DAY, Shelf
 from esmond_etl.tables.places import without_secrets
 from esmond_etl_parquet import files, owners, reading
 from esmond_etl_parquet.compact import compact
-from esmond_etl_parquet.files import Shelf
 from esmond_etl_parquet.load import ParquetLoad
 from esmond_etl_parquet.recent import Recent
 from esmond_etl_parquet.tree import STAGING, Tree, spoken
@@ -75,7 +75,7 @@ class ParquetSink(OwnedSink):
     @property
     def features(self) -> Features:
         """Several hosts may write to an object store, and to a disk that they share."""
-        return Features(several_hosts=self.shared_disk or "://" in self.path, together=files.DAY, compacts=True)
+        return Features(several_hosts=self.shared_disk or "://" in self.path, together=DAY, compacts=True)
 
     @classmethod
     def at(cls, place: str) -> Self | None:
@@ -146,7 +146,7 @@ class ParquetSink(OwnedSink):
                     kind = self._kinds[shelf] = files.held_kind(self._tree, shelf) or wanted
         if kind != wanted and columns.NOUNS[kind] != columns.NOUNS[wanted]:  # files without the typed list stay without it
             raise SinkError(
-                f"{batch.series}: {self._tree.shown}/{shelf.folder} holds {columns.NOUNS[kind]}, and this would be"
+                f"{batch.series}: {self._tree.shown}/{files.folder_of(shelf)} holds {columns.NOUNS[kind]}, and this would be"
                 f" {columns.NOUNS[wanted]}: write to another path, or move that folder away"
             )
         return kind

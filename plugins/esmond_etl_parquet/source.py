@@ -8,9 +8,9 @@ from typing import ClassVar, Self
 from pydantic import Field, PrivateAttr
 
 from esmond_etl import Batch, Context, Interval, Series, Source, SourceError
+from esmond_etl.tables.load import Shelf
 from esmond_etl.tables.places import without_secrets
 from esmond_etl_parquet import catalog, files, reading
-from esmond_etl_parquet.files import Shelf
 from esmond_etl_parquet.tree import Tree, spoken
 
 
@@ -60,7 +60,11 @@ class ParquetSource(Source):
     def series(self, interval: Interval) -> Iterator[Series]:
         """Every series of the table of metadata whose event type and summary have a folder for a day in `interval`."""
         with spoken(SourceError, self._tree.shown):
-            held = {shelf for shelf in files.shelves(self._tree) if self._selects(shelf) and any(shelf.days(self._tree, interval))}
+            held = {
+                shelf
+                for shelf in files.shelves(self._tree)
+                if self._selects(shelf) and any(files.days(self._tree, shelf, interval))
+            }
             entries = list(catalog.entries(self._tree))
         for entry in entries:
             for series in entry.series():

@@ -26,8 +26,8 @@ TESTS: Final = {
     "esmond_etl/engine/delivery.py": "delivery sinks_apart histograms profile",
     "esmond_etl/engine/stream.py": "stream archives delivery plugins/transforms sinks_apart estimate",
     "esmond_etl/client/wire.py": "wire client_table client_faults reading",
-    "plugins/esmond_etl_parquet/partitions.py": "plugins/parquet_partitions plugins/parquet plugins/parquet_replace",
-    "esmond_etl/tables/rows.py": "plugins/parquet_partitions plugins/parquet plugins/parquet_replace",
+    "esmond_etl/tables/partitions.py": "partitions plugins/parquet plugins/parquet_replace",
+    "esmond_etl/tables/rows.py": "partitions plugins/parquet plugins/parquet_replace",
     "plugins/esmond_etl_parquet/tree.py": "plugins/parquet_tree plugins/parquet plugins/parquet_replace",
 }
 

@@ -10,12 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from esmond_etl_parquet.partitions import Partition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from esmond_etl import NUMBER, TS, Metadata
 from esmond_etl.tables import rows as tables_rows
+from esmond_etl.tables.partitions import Partition
+from esmond_etl.tables.parts import NewFile
 from esmond_etl.tables.rows import Rows, Subjects
 
 #: What is done with a partition: a run of so many rows of a subject is added, or the rows in memory are put by or written.
@@ -32,7 +33,8 @@ def columns(start: int, length: int) -> tuple[pa.Array, pa.Array]:
 def test_every_row_is_in_the_file_once_under_its_series(todo: list[Any]) -> None:
     subjects, expected = Subjects(), defaultdict[str, list[int]](list)
     with TemporaryDirectory() as folder, TemporaryFile() as spill:
-        partition = Partition("number", "throughput", path=str(Path(folder, "x.parquet")))
+        path = Path(folder, "x.parquet")
+        partition = Partition("number", "throughput", create=lambda: NewFile("x", pa.OSFile(str(path), "wb"), "number"))
         for place, step in enumerate(todo):
             if step == "put by" and partition.rows.count:
                 partition.put_by(spill)
@@ -43,9 +45,11 @@ def test_every_row_is_in_the_file_once_under_its_series(todo: list[Any]) -> None
                 number = subjects.number(Metadata(key, source=f"host {key}"))
                 assert partition.rows.add(number, *columns(100 * place, length)) == 16 * length
                 expected[key] += range(100 * place, 100 * place + length)
-        assert partition.finish(subjects, ["k0"], spill) == bool(expected)
-        assert Path(partition.path).exists() == bool(expected)
-        rows = pq.ParquetFile(partition.path).read().to_pylist() if expected else []
+        written = partition.finish(subjects, ["k0"], spill)
+        assert (written is not None, path.exists()) == (bool(expected), bool(expected))
+        rows = pq.ParquetFile(path).read().to_pylist() if expected else []
+        if written:
+            assert (written.size, written.metadata.num_rows) == (path.stat().st_size, len(rows))
     found = defaultdict[str, list[int]](list)
     for row in rows:
         found[row["metadata_key"]].append(int(row["ts"].timestamp()))
@@ -96,14 +100,15 @@ def test_what_was_put_by_is_gathered_into_as_few_row_groups_as_it_fills(
 ) -> None:
     monkeypatch.setattr(tables_rows, "GROUP_ROWS", 10)
     subjects = Subjects()
-    partition = Partition("number", "throughput", path=str(tmp_path / "x.parquet"))
+    path = str(tmp_path / "x.parquet")
+    partition = Partition("number", "throughput", create=lambda: NewFile(path, pa.OSFile(path, "wb"), "number"))
     with TemporaryFile() as spill:
         for length in blocks:
             partition.rows.add(subjects.number(Metadata("k")), *columns(0, length))
             partition.put_by(spill)
         assert partition.rows.count == 0
         assert partition.finish(subjects, ["k"], spill)
-    file = pq.ParquetFile(partition.path)
+    file = pq.ParquetFile(path)
     assert [file.metadata.row_group(each).num_rows for each in range(file.metadata.num_row_groups)] == expected
 
 

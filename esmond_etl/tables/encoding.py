@@ -52,10 +52,14 @@ _PAGES: Final[dict[str, Any]] = (
 )
 
 
-def writer(path: str, kind: Kind) -> pq.ParquetWriter:
-    """A writer of a new local file."""
+#: How Delta's files differ: times in microseconds, and no types that only Arrow knows.
+_DELTA: Final[dict[str, Any]] = {"coerce_timestamps": "us", "store_schema": False}
+
+
+def writer(stream: pa.NativeFile, kind: Kind, collector: list[pq.FileMetaData], is_delta: bool = False) -> pq.ParquetWriter:
+    """A writer of a new file; `collector` will have its metadata when the writer is closed."""
     return pq.ParquetWriter(
-        path,
+        stream,
         columns.SCHEMAS[kind],
         compression="zstd",
         compression_level=1,
@@ -63,11 +67,13 @@ def writer(path: str, kind: Kind) -> pq.ParquetWriter:
         column_encoding=_ENCODINGS[kind],
         write_statistics=["ts", "metadata_key"],  # statistics of the other dictionaries cost as much as the rest of the writing
         write_batch_size=16384,
+        metadata_collector=collector,
         **_PAGES,
+        **(_DELTA if is_delta else {}),
     )
 
 
 def restored(batch: pa.RecordBatch, kind: Kind) -> pa.RecordBatch:
-    """Rows from a file, ready to be written again: a file has milliseconds, as Parquet has no seconds."""
+    """Rows from a file, ready to be written again: a file has no seconds, as Parquet has none, and perhaps no dictionaries."""
     schema = columns.SCHEMAS[kind]
     return pa.RecordBatch.from_arrays([batch.column(field.name).cast(field.type) for field in schema], schema=schema)
