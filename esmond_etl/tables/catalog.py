@@ -90,6 +90,15 @@ def updated(old: pa.Table, delivered: Iterable[Series], seen: Mapping[Series, Se
     return _rows(list(new.values()))
 
 
+def replaced(old: pa.Table, delivered: Iterable[Series], seen: Mapping[Series, Seen]) -> pa.Table | None:
+    """The whole table after a delivery, in the order of its keys; None if it stays the same."""
+    rows = updated(old, delivered, seen).sort_by("metadata_key")
+    is_new = of_keys(old, rows.column("metadata_key").to_pylist())
+    if rows.equals(old.filter(is_new).combine_chunks().sort_by("metadata_key")):
+        return None
+    return pa.concat_tables([old.filter(pc.invert(is_new)), rows]).sort_by("metadata_key")
+
+
 def of_keys(table: pa.Table, keys: Sequence[str]) -> pa.ChunkedArray:
     """A mask: for each row whether it belongs to one of `keys`."""
     return pc.is_in(table.column("metadata_key"), value_set=text_column(keys))

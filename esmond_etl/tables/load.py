@@ -78,6 +78,16 @@ class _ByShelf(dict[Shelf, Days]):
         return self.setdefault(shelf, Days(shelf))
 
 
+class DayFile(NamedTuple):
+    """The complete file of one shelf and day."""
+
+    shelf: Shelf
+    day: int  #: since 1970-01-01
+    kind: Kind
+    written: Written
+    keys: frozenset[str]  #: the metadata keys whose rows it may have
+
+
 class DayLoad(Load):
     """Rows gathered by shelf and day: each day becomes one file. The sink decides where the files are, and how they are committed."""
 
@@ -196,16 +206,16 @@ class DayLoad(Load):
         """What `commit` returns."""
         return Receipt(sum(lane.rows for lane in self._by_series.values()), rejected=self._rejected, versions=versions or {})
 
-    def finished(self) -> Iterator[tuple[Shelf, int, Written]]:
+    def finished(self) -> Iterator[DayFile]:
         """Complete the file of each shelf and day, one after the other."""
-        keys = self.keys()
+        keys = {shelf: frozenset(found) for shelf, found in self.replaced().items()}
         for shelf, days in self._days.items():
             for day, partition in days.partitions.items():
                 written = partition.finish(self._subjects, keys[shelf], self._spill)
                 if written is not None:
-                    yield shelf, day, written
+                    yield DayFile(shelf, day, partition.kind, written, keys[shelf])
 
-    def keys(self) -> dict[Shelf, set[str]]:
+    def replaced(self) -> dict[Shelf, set[str]]:
         """By shelf, the metadata keys whose datapoints are replaced."""
         keys: dict[Shelf, set[str]] = defaultdict(set)
         for series in self._ended:

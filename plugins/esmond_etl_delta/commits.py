@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 import pyarrow as pa
 
-from esmond_etl import Interval, Series, SinkError
-from esmond_etl.tables import catalog
+from esmond_etl import Series, SinkError, Summary
+from esmond_etl.tables import catalog, columns
 from esmond_etl.tables.catalog import NOTHING, Seen
-from esmond_etl_delta.load import Delivery, Shelf, schema
-from esmond_etl_delta.tables import METADATA, Tables, entries, partition_of, quoted, schema_of
+from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.load import DayFile
+from esmond_etl.tables.parts import Cut, NewFile, keys_in, take_out
+from esmond_etl_delta.actions import Live, added, folder
+from esmond_etl_delta.load import Delivery
+from esmond_etl_delta.names import METADATA, schema_of, table_of
+from esmond_etl_delta.tables import Tables
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-_METADATA: pa.Schema = schema_of(catalog.SCHEMA)
+_METADATA: Final[pa.Schema] = schema_of(catalog.SCHEMA)
+
+#: Files whose metadata keys are in the cache at most.
+REMEMBERED: Final = 10_000
+
+
+@dataclass
+class Change:
+    """What changes in one table."""
+
+    new: list[DayFile] = field(default_factory=list)
+    cuts: list[tuple[Summary, Cut]] = field(default_factory=list)
 
 
 class Commits:
@@ -31,6 +49,7 @@ class Commits:
         self._waiting: list[Delivery] = []
         self._failed: dict[int, BaseException] = {}  # by identity of the delivery
         self._made: dict[int, dict[str, int]] = {}  # versions of tables, by identity of the delivery
+        self._keys: dict[str, frozenset[str] | None] = {}  # of files, by path; None if a file does not tell them
 
     def deliver(self, delivery: Delivery) -> dict[str, int]:
         """Return the versions of the changed tables when `delivery` is durable; raises the error of its commit."""
@@ -53,63 +72,87 @@ class Commits:
 
     def _commit(self, together: Sequence[Delivery]) -> dict[str, int]:
         """Commit to one table after the other; the versions of those that changed."""
-        keys = {id(each): each.keys() for each in together}
-        names = sorted({shelf.table for found in keys.values() for shelf in found})
-        versions: dict[str, int | None] = {}
         about = {"esmond_etl.tasks": " ".join(sorted(each.task.id for each in together))}
-        for name in names:
-            parts = [(each, shelf) for each in together for shelf in keys[id(each)] if shelf.table == name]
-            predicate = " OR ".join(_selecting(shelf, keys[id(each)][shelf], each.task.interval) for each, shelf in parts)
-            columns = self._columns(name, parts)
-            if columns is not None:  # otherwise there is nothing to add, and nothing to remove
-                versions[name] = self._tables.replace(name, columns, predicate, partial(_reader, columns, parts), about)
-        if names:
-            versions[METADATA] = self._describe(together, about)
+        versions: dict[str, int | None] = {}
+        for name, change in sorted(_changes(together).items()):
+            wanted = schema(change.new[0].kind) if change.new else None
+            self._remember(change)
+            versions[name] = self._tables.change(name, wanted, partial(self._actions, name, change), about)
+        if versions:
+            versions[METADATA] = self._tables.rewrite(METADATA, _METADATA, partial(_described, _seen(together)), about)
         return {name: version for name, version in versions.items() if version is not None}
 
-    def _columns(self, name: str, parts: Iterable[tuple[Delivery, Shelf]]) -> pa.Schema | None:
-        """The columns of the new rows, or else of the table; None if there is neither."""
-        for delivery, shelf in parts:
-            if shelf in delivery.shelves:
-                return schema(delivery.shelves[shelf].kind)
-        table = self._tables.held(name)
-        return None if table is None else pa.schema(table.schema())
+    def _actions(self, name: str, change: Change, table: DeltaTable) -> list[Any] | None:
+        """What changes in a table; None if it has been committed, though the answer was lost."""
+        live = Live(table)
+        adds = [added(name, each.written, folder(each.shelf.summary, each.day)[1]) for each in change.new]
+        if adds and live.has(adds[0].path):
+            return None
+        removes, rests = [], []
+        for path, cuts in self._cuts(name, change, live).items():
+            with self._tables.files.opened(f"{name}/{path}") as file:
+                left = take_out(file, cuts, partial(self._create, f"{name}/{path}"))
+            if left.dropped:
+                removes.append(live.removed(path))
+            if left.written:
+                rests.append(left.written.path)
+                adds.append(added(name, left.written, live.values(path)))
+        self._tables.files.sync(rests)
+        return [*removes, *adds]
 
-    def _describe(self, together: Sequence[Delivery], about: dict[str, str]) -> int | None:
-        """Update the table of metadata; returns its version."""
-        seen: dict[Series, Seen] = {}
-        for each in together:
-            for series, lane in each.lanes.items():
-                seen[series] = seen.get(series, NOTHING).with_rows(*lane.seen)
-        keys = sorted({series.metadata.key for series in seen})
-        return self._tables.replace(METADATA, _METADATA, f"metadata_key IN ({_list(keys)})", partial(_described, keys, seen), about)
+    def _cuts(self, name: str, change: Change, live: Live) -> dict[str, list[Cut]]:
+        """By file of a table, the rows that are replaced."""
+        cuts: dict[str, list[Cut]] = defaultdict(list)
+        for summary, cut in change.cuts:
+            for path in live.overlapping(summary, cut.interval):
+                known = self._keys_of(f"{name}/{path}")
+                if known is None or not known.isdisjoint(cut.keys):
+                    cuts[path].append(cut)
+        return cuts
+
+    def _remember(self, change: Change) -> None:
+        if len(self._keys) + len(change.new) > REMEMBERED:
+            self._keys.clear()
+        self._keys.update({each.written.path: each.keys for each in change.new})
+
+    def _keys_of(self, path: str) -> frozenset[str] | None:
+        if path not in self._keys:
+            with self._tables.files.opened(path) as file:
+                self._keys[path] = keys_in(file)
+        return self._keys[path]
+
+    def _create(self, old: str, kind: Kind) -> NewFile:
+        path = f"{old.rpartition('/')[0]}/{uuid4().hex}.parquet"
+        return NewFile(path, self._tables.files.create(path), kind, is_delta=True)
 
 
-def _described(keys: list[str], seen: dict[Series, Seen], table: DeltaTable) -> pa.RecordBatchReader | None:
-    old = entries(table)
-    held = old.filter(catalog.of_keys(old, keys)).sort_by("metadata_key")
-    rows = catalog.updated(held, seen, seen).sort_by("metadata_key")
-    return None if rows.equals(held) else rows.cast(_METADATA).to_reader()
+def _changes(together: Sequence[Delivery]) -> dict[str, Change]:
+    """By table, what the deliveries change there."""
+    changes: dict[str, Change] = defaultdict(Change)
+    for delivery in together:
+        for shelf, keys in delivery.replaced().items():
+            changes[table_of(*shelf)].cuts.append((shelf.summary, Cut(keys, delivery.task.interval)))
+        for new in delivery.new:
+            changes[table_of(*new.shelf)].new.append(new)
+    return changes
 
 
-def _reader(columns: pa.Schema, parts: Iterable[tuple[Delivery, Shelf]], _: DeltaTable) -> pa.RecordBatchReader:
-    def batches() -> Iterator[pa.RecordBatch]:
-        for delivery, shelf in parts:
-            for table in delivery.rows(shelf):
-                yield from table.to_batches()
-
-    return pa.RecordBatchReader.from_batches(columns, batches())
+def schema(kind: Kind) -> pa.Schema:
+    """The columns of a table."""
+    first = pa.schema([("summary", pa.string()), ("date", pa.date32())])
+    return schema_of(pa.schema([*first, *columns.SCHEMAS[kind]]))
 
 
-def _selecting(shelf: Shelf, keys: Iterable[str], interval: Interval) -> str:
-    """The predicate of the rows that a delivery replaces; it names dates, so that only their files are read."""
-    first, end = (datetime.fromtimestamp(moment, UTC) for moment in (interval.start, interval.end))
-    last = datetime.fromtimestamp(interval.end - 1, UTC)
-    return (
-        f"(summary = {quoted(partition_of(shelf.summary))} AND date >= '{first.date()}' AND date <= '{last.date()}'"
-        f" AND ts >= '{first.isoformat()}' AND ts < '{end.isoformat()}' AND metadata_key IN ({_list(sorted(keys))}))"
-    )
+def _seen(together: Sequence[Delivery]) -> dict[Series, Seen]:
+    """What the deliveries have of each series."""
+    seen: dict[Series, Seen] = {}
+    for each in together:
+        for series, rows in {**dict.fromkeys(each.ended, NOTHING), **each.seen()}.items():
+            seen[series] = seen.get(series, NOTHING).with_rows(rows.rows, rows.first, rows.last)
+    return seen
 
 
-def _list(texts: Iterable[str]) -> str:
-    return ", ".join(map(quoted, texts))
+def _described(seen: dict[Series, Seen], old: pa.Table) -> pa.Table | None:
+    """The table of metadata with the series in it; None if that changes nothing."""
+    rows = catalog.replaced(old.cast(catalog.SCHEMA), seen, seen)
+    return None if rows is None else rows.cast(_METADATA)

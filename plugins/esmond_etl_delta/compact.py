@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from esmond_etl.tables import catalog
-from esmond_etl_delta.tables import METADATA, OWNERS, Tables, entries, table_of
+from esmond_etl_delta.names import METADATA, OWNERS, table_of
+from esmond_etl_delta.tables import Tables, entries
 
 
 class Compacted(NamedTuple):
@@ -14,7 +15,7 @@ class Compacted(NamedTuple):
 
     before: int  #: files
     after: int
-    removed: int  #: files that only versions older than a week had
+    removed: int  #: files that no version of the last week has
 
 
 def compact(tables: Tables) -> Iterator[Compacted]:
@@ -29,7 +30,7 @@ def compact(tables: Tables) -> Iterator[Compacted]:
         if table is None:
             continue
         done = table.optimize.compact(writer_properties=WriterProperties(compression="ZSTD", compression_level=1))
-        removed = table.vacuum(dry_run=False)
+        removed = table.vacuum(dry_run=False, full=True)  # also files that a killed process left
         yield Compacted(done["numFilesRemoved"], done["numFilesAdded"], len(removed))
 
 

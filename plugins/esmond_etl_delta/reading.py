@@ -15,7 +15,8 @@ import pyarrow.dataset as pads
 from esmond_etl import TS, Batch, EsmondEtlError, Interval, Series, Summary, ts_bounds
 from esmond_etl.tables.columns import readable
 from esmond_etl_delta.files import LARGE, read
-from esmond_etl_delta.tables import Tables, partition_of, reported, table_of
+from esmond_etl_delta.names import partition_of, reported, table_of
+from esmond_etl_delta.tables import Tables
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable

@@ -19,8 +19,9 @@ from esmond_etl.tables.places import without_secrets
 from esmond_etl_delta.commits import Commits
 from esmond_etl_delta.compact import compact
 from esmond_etl_delta.load import Delivery
+from esmond_etl_delta.names import METADATA, OWNERS, needed, plain, reported, table_of
 from esmond_etl_delta.reading import Reader
-from esmond_etl_delta.tables import METADATA, OWNERS, Tables, needed, plain, reported, table_of
+from esmond_etl_delta.tables import Tables
 
 
 class DeltaSink(OwnedSink):
@@ -138,7 +139,7 @@ class DeltaSink(OwnedSink):
 
     def begin(self, task: Task) -> Load:
         """Begin the delivery of one task to the tables."""
-        return Delivery(task, self._kind, self._commits.deliver, self._tables.shown)
+        return Delivery(self._tables.files, self._commits.deliver, task, self._kind, self._tables.shown)
 
     def _kind(self, batch: Batch) -> Kind:
         """The kind of the table that `batch` belongs to, which the first batch decided; raises SinkError if this one does not fit."""

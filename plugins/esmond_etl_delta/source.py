@@ -13,8 +13,9 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr, field_valida
 from esmond_etl import Batch, Context, Interval, Series, Source, SourceError, parse_moment
 from esmond_etl.tables import catalog
 from esmond_etl.tables.places import without_secrets
+from esmond_etl_delta.names import METADATA, needed, plain, reported, table_of
 from esmond_etl_delta.reading import Reader
-from esmond_etl_delta.tables import METADATA, Tables, entries, needed, plain, reported, table_of
+from esmond_etl_delta.tables import Tables, entries
 
 
 class DeltaSource(Source):

@@ -1,69 +1,42 @@
-"""The Delta tables under one path; every change replaces the rows that a predicate selects."""
+"""The Delta tables under one path: opening them, and commits that no other commit can have missed."""
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import datetime
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Final
+from random import uniform
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from esmond_etl import EsmondEtlError, PluginError, Summary
 from esmond_etl.tables import catalog
+from esmond_etl.tables.parts import Written
 from esmond_etl.tables.places import without_secrets
-from esmond_etl_delta.files import whole
+from esmond_etl_delta.actions import Live, added
+from esmond_etl_delta.files import Files, whole
+from esmond_etl_delta.names import OWNERS, PARTITIONS
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-#: The tables besides those of the event types.
-METADATA: Final = "metadata"
-OWNERS: Final = "owners"
+#: The application whose transactions all commits carry.
+APPLICATION: Final = "esmond_etl"
 
-#: The partition columns of the tables of event types.
-PARTITIONS: Final = ("summary", "date")
+#: How long a commit is tried again because other processes committed first, s.
+PATIENCE: Final = 300
 
-#: Microseconds, as Delta stores times.
-MOMENT: Final = pa.timestamp("us", "UTC")
+#: The longest pause before that, s.
+PAUSE: Final = 0.2
 
-#: How often a change is retried because another process changed the same rows first.
+#: How often the library tries a commit again that conflicts with nothing.
 TRIES: Final = 20
 
-
-#: Characters that are not used in table names: readers encode them differently in URLs.
-_ODD: Final = re.compile(r"[^A-Za-z0-9.-]")
-
-
-def table_of(event_type: str, summary: Summary) -> str:
-    """The name of the table that holds the datapoints. Statistics are always JSON text, and have their own table."""
-    name = _ODD.sub(lambda found: "".join(f"_{byte:02x}" for byte in found[0].encode()), event_type)
-    return f"{name}-statistics" if summary.type == "statistics" else name
-
-
-def partition_of(summary: Summary) -> str:
-    """A summary as in the column `summary`: its folders then have names without escapes."""
-    return str(summary).replace("/", "-")
-
-
-def schema_of(fields: pa.Schema) -> pa.Schema:
-    """Columns with the types that Delta has."""
-    return pa.schema([pa.field(field.name, _type(field.type)) for field in fields])
-
-
-def _type(given: pa.DataType) -> pa.DataType:
-    if pa.types.is_dictionary(given):
-        return given.value_type
-    return MOMENT if pa.types.is_timestamp(given) else given
-
-
-def plain(path: str) -> str:
-    """The path; raises ValueError for one that the library would take for another."""
-    if "%" in path and "://" not in path:
-        raise ValueError('a "%" would be taken for an escape: choose a path without it')
-    return path
+#: Commits from one checkpoint of a table's log to the next: the library reads the log from there, several times a commit.
+CHECKPOINT: Final = 10
 
 
 class Tables:
@@ -73,7 +46,8 @@ class Tables:
         """`as_of`: the time whose state is read; None for the newest."""
         self.path, self.storage, self.as_of = path.rstrip("/"), dict(storage), as_of
         self.shown = without_secrets(path)
-        self._held: dict[str, DeltaTable] = {}
+        self.files = Files(self.path, storage)
+        self._held: dict[str, DeltaTable] = {}  # those that are changed, as this process knows them
 
     def uri(self, name: str) -> str:
         """The location of a table."""
@@ -94,65 +68,108 @@ class Tables:
             table.load_as_version(self.as_of)
         return table
 
-    def held(self, name: str) -> DeltaTable | None:
-        """A table that is to be changed: opened once, and from then on read only as far as its log has grown. For one thread alone."""
-        if name in self._held:
-            self._held[name].update_incremental()
-        elif (table := self.open(name)) is not None:
-            self._held[name] = table
-        return self._held.get(name)
-
-    def replace(
-        self,
-        name: str,
-        schema: pa.Schema,
-        predicate: str,
-        rows: Callable[[DeltaTable], pa.RecordBatchReader | None],
-        about: Mapping[str, str],
+    def change(
+        self, name: str, schema: pa.Schema | None, actions: Callable[[DeltaTable], list[Any] | None], about: Mapping[str, str]
     ) -> int | None:
-        """Replace the rows that `predicate` selects by `rows`, in one commit, and return the table's version; None if nothing changes.
+        """Commit the actions, and return the table's version; None if nothing changes. `about` goes into the commit's metadata.
 
-        `about` goes into the commit's metadata.
-
-        `rows` is called with the table as the commit finds it, and called again if another process changed the same rows meanwhile;
-        it returns None to change nothing. One thread changes tables at a time. Raises DeltaError.
+        `actions` is called with the table at its newest known version, and called again if another process committed meanwhile. It
+        returns None if all is there already. A table that does not exist is created with `schema`, if there is one. One thread
+        changes tables at a time. Raises DeltaError.
         """
-        from deltalake import CommitProperties, WriterProperties, write_deltalake
         from deltalake.exceptions import CommitFailedError
 
-        if not predicate.strip():
-            raise ValueError("an empty predicate would replace the whole table")
-        for left in reversed(range(TRIES)):
-            table = self.held(name) or self._make(name, schema)
-            found = rows(table)
+        is_newest, until = name not in self._held, time.monotonic() + PATIENCE
+        while (table := self._held.get(name) or self._opened(name, schema)) is not None:
+            found = actions(table)
             if found is None:
-                return None
-            try:
-                write_deltalake(
-                    table,
-                    found,
-                    mode="overwrite",
-                    predicate=predicate,
-                    writer_properties=WriterProperties(compression="ZSTD", compression_level=1),
-                    commit_properties=CommitProperties(custom_metadata=dict(about), max_commit_retries=TRIES),
-                )
                 return table.version()
+            try:
+                if found:
+                    return self._commit(name, table, found, about)
+                if is_newest:
+                    return None
+                table.update_incremental()
             except CommitFailedError:
-                self._held.pop(name, None)
-                if not left:
+                if time.monotonic() > until:
                     raise
+                self._held.pop(name, None)
+                time.sleep(uniform(0, PAUSE))
+            is_newest = True
         return None
+
+    def _commit(self, name: str, table: DeltaTable, actions: list[Any], about: Mapping[str, str]) -> int:
+        """Raises CommitFailedError if another process committed since the table was read.
+
+        All commits carry a transaction of the same application: the library refuses the later one of two that do not know each other.
+        """
+        from deltalake import CommitProperties
+        from deltalake.transaction import Transaction
+
+        before = table.version()
+        table.create_write_transaction(
+            actions,
+            "append",
+            table.schema(),
+            table.metadata().partition_columns,
+            commit_properties=CommitProperties(
+                custom_metadata=dict(about), max_commit_retries=TRIES, app_transactions=[Transaction(APPLICATION, before + 1)]
+            ),
+        )
+        table.update_incremental()
+        self._held[name] = table
+        self.files.sync(f"{name}/_delta_log/{version:020}.json" for version in range(before + 1, table.version() + 1))
+        return table.version()
+
+    def rewrite(
+        self, name: str, schema: pa.Schema, rows: Callable[[pa.Table], pa.Table | None], about: Mapping[str, str]
+    ) -> int | None:
+        """Replace all rows of a table without partitions; as `change`. `rows` gets the present ones, and returns None to keep them."""
+
+        def actions(table: DeltaTable) -> list[Any]:
+            new = rows(whole(table))
+            if new is None:
+                return []
+            live = Live(table)
+            return [*map(live.removed, live.paths()), *self._written(name, new)]
+
+        return self.change(name, schema, actions, about)
+
+    def _written(self, name: str, rows: pa.Table) -> Iterator[Any]:
+        if not len(rows):
+            return
+        path = f"{name}/{uuid4().hex}.parquet"
+        collected: list[pq.FileMetaData] = []
+        with self.files.create(path) as stream:
+            pq.write_table(rows, stream, compression="zstd", store_schema=False, metadata_collector=collected)
+            size = stream.tell()
+        self.files.sync([path])
+        yield added(name, Written(path, size, collected[0]), {})
+
+    def _opened(self, name: str, schema: pa.Schema | None) -> DeltaTable | None:
+        table = self.open(name)
+        if table is None and schema is not None:
+            table = self._make(name, schema)
+        if table is not None:
+            self._held[name] = table
+        return table
 
     def _make(self, name: str, schema: pa.Schema) -> DeltaTable:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
 
-        partitions = [column for column in PARTITIONS if column in schema.names]
         try:
             # "ignore": another process may have created it meanwhile
-            return DeltaTable.create(self.uri(name), schema, mode="ignore", partition_by=partitions, storage_options=self.storage)
+            return DeltaTable.create(
+                self.uri(name),
+                schema,
+                mode="ignore",
+                partition_by=[column for column in PARTITIONS if column in schema.names],
+                configuration={"delta.checkpointInterval": str(CHECKPOINT)},
+                storage_options=self.storage,
+            )
         except DeltaError:  # it may also have done so at the very same moment
-            table = self.held(name)
+            table = self.open(name)
             if table is None:
                 raise
             return table
@@ -166,33 +183,14 @@ class Tables:
     def set_note(self, name: str, note: str | None) -> None:
         """Leave, replace or remove a note."""
         schema = pa.schema([("name", pa.string()), ("note", pa.string())])
-        rows = pa.Table.from_pylist([] if note is None else [{"name": name, "note": note}], schema=schema)
-        self.replace(OWNERS, schema, f"name = {quoted(name)}", lambda _: rows.to_reader(), {})
+        new = pa.Table.from_pylist([] if note is None else [{"name": name, "note": note}], schema=schema)
 
+        def rows(old: pa.Table) -> pa.Table:
+            return pa.concat_tables([old.filter(pc.not_equal(old.column("name"), name)), new])
 
-def needed() -> None:
-    """Raises PluginError if the library is not installed."""
-    if not find_spec("deltalake"):
-        raise PluginError("delta needs deltalake: pip install 'esmond-etl[delta]'")
+        self.rewrite(OWNERS, schema, rows, {})
 
 
 def entries(table: DeltaTable | None) -> pa.Table:
     """The table of metadata, with the columns of `esmond_etl.tables.catalog`."""
     return catalog.SCHEMA.empty_table() if table is None else whole(table).cast(catalog.SCHEMA)
-
-
-def quoted(text: str) -> str:
-    """A text in a predicate."""
-    return "'" + text.replace("'", "''") + "'"
-
-
-@contextmanager
-def reported(error: type[EsmondEtlError], *places: object) -> Iterator[None]:
-    """Turn errors of Delta or Arrow into an `error` that names the places."""
-    try:
-        yield
-    except EsmondEtlError:
-        raise
-    except Exception as problem:  # a damaged log is a bare Exception in some versions of the library
-        said = " ".join(str(problem).split())
-        raise error(": ".join(map(str, [*places, said]))) from problem

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esmond_etl import Series
@@ -22,13 +21,11 @@ PATH: Final = "metadata/_table.pq"
 
 def update(tree: Tree, delivered: Iterable[Series], seen: Mapping[Series, Seen]) -> list[Change]:
     """The change of the table in a delivery; empty if the table stays the same."""
-    old = _table(tree)
-    rows = catalog.updated(old, delivered, seen)
-    is_new = catalog.of_keys(old, rows.column("metadata_key").to_pylist())
-    if rows.sort_by("metadata_key").equals(old.filter(is_new).combine_chunks().sort_by("metadata_key")):
+    rows = catalog.replaced(_table(tree), delivered, seen)
+    if rows is None:
         return []
     path = tree.scratch()
-    pq.write_table(pa.concat_tables([old.filter(pc.invert(is_new)), rows]).sort_by("metadata_key"), path, compression="zstd")
+    pq.write_table(rows, path, compression="zstd")
     sync_all([path])
     return [Change(PATH, path)]
 

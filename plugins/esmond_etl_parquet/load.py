@@ -39,7 +39,7 @@ class ParquetLoad(DayLoad):
         """Put the files into place, and return when they are durable. Raises SinkError if that fails."""
         seen = self.seen()
         with spoken(SinkError, self.tree.shown):
-            new = {(shelf, day): written.path for shelf, day, written in self.finished()}
+            new = {(each.shelf, each.day): each.written.path for each in self.finished()}
             sync_all(new.values())
             with self.tree.exclusive():
                 changes = self._replacements(new)
@@ -52,7 +52,7 @@ class ParquetLoad(DayLoad):
     def _replacements(self, new: dict[tuple[Shelf, int], str]) -> list[Change]:
         """The changes of a commit: for each day, first remove the earlier rows, then add the new ones."""
         changes: list[Change] = []
-        for shelf, keys in self.keys().items():
+        for shelf, keys in self.replaced().items():
             days = {day for new_shelf, day in new if new_shelf == shelf}
             for day in sorted(days.union(files.days(self.tree, shelf, self.task.interval))):
                 changes += self._replacement(shelf, day, keys, new.get((shelf, day)))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import threading
 import time
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,12 @@ import duckdb
 import esmond_etl_archive
 import polars
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 from esmond_etl_archive.samples import START as SAMPLED
 from esmond_etl_delta import files, reading
 from esmond_etl_delta.sink import DeltaSink
@@ -29,9 +35,10 @@ from esmond_etl_delta.tables import Tables
 from esmond_etl_parquet.source import ParquetSource
 
 import esmond_etl
-from esmond_etl import ConfigError, Context, Interval, Series, SinkError, SourceError, Task
+from esmond_etl import Batch, ConfigError, Context, Interval, Series, SinkError, SourceError, Task
 from esmond_etl.cli.compact import command as compact
 from esmond_etl.cli.group import run as command
+from esmond_etl.model.columns import number_column, ts_column
 from esmond_etl.testing import DAY, START, Points, deliver, points_of, series
 
 THREE_DAYS = Interval(START, START + 3 * DAY)
@@ -219,12 +226,79 @@ def test_a_path_that_the_library_would_read_as_another_is_refused(tmp_path: Path
         DeltaSink(path=str(tmp_path / "a%20b"))
 
 
-def test_a_change_without_a_predicate_is_refused(tmp_path: Path) -> None:
+def lost_answer(table: DeltaTable, *args: Any, error: Exception, **options: Any) -> None:
+    """A commit that the store carried out, and whose answer got lost."""
+    made(table, *args, **options)
+    raise error
+
+
+made = DeltaTable.create_write_transaction
+
+
+@pytest.mark.parametrize("error", [CommitFailedError("already exists"), OSError("time-out")])
+def test_a_commit_whose_answer_got_lost_leaves_each_row_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    with opened(tmp_path) as sink:
+        deliver(sink, hourly(1.0, "b"), THREE_DAYS)
+        with monkeypatch.context() as patched:
+            patched.setattr(DeltaTable, "create_write_transaction", partialmethod(lost_answer, error=error))
+            if isinstance(error, CommitFailedError):
+                deliver(sink, hourly(1.0, "a"), THREE_DAYS)
+            else:
+                with pytest.raises(SinkError, match="time-out"):
+                    deliver(sink, hourly(1.0, "a"), THREE_DAYS)
+        assert rows(tmp_path).total() == 2 * 72  # the files that it names are there
+        deliver(sink, hourly(2.0, "a"), THREE_DAYS)
+    moments = range(THREE_DAYS.start, THREE_DAYS.end, 3600)
+    assert rows(tmp_path) == Counter((key, ts, value) for key, value in (("a", 2.0), ("b", 1.0)) for ts in moments)
+
+
+def test_commits_that_know_nothing_of_each_other_are_refused(tmp_path: Path) -> None:
+    with opened(tmp_path) as first, opened(tmp_path) as second:
+        for turn in range(3):
+            deliver(first, hourly(float(turn), "a"), THREE_DAYS)
+            deliver(second, hourly(turn + 0.5, "a"), THREE_DAYS)
+            assert Counter(value for _, _, value in rows(tmp_path).elements()) == {turn + 0.5: 72}
+
+
+def test_a_rollback_leaves_no_file(tmp_path: Path) -> None:
+    with opened(tmp_path) as sink:
+        each = series("throughput", key="a")
+        load = sink.begin(Task((each,), THREE_DAYS, DAY))
+        for start in (START, START + 40_000):  # more than a row group
+            moments = ts_column(array("q", range(start, start + 40_000)))
+            load.write(Batch.of(each, moments, number_column(array("d", bytes(8 * len(moments))))))
+        assert list(tmp_path.rglob("*.parquet"))
+        load.rollback()
+        assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_files_of_killed_processes_are_removed_when_no_process_can_need_them(tmp_path: Path) -> None:
     with opened(tmp_path) as sink:
         deliver(sink, hourly(1.0, "a"), THREE_DAYS)
-    with pytest.raises(ValueError, match="would replace the whole table"):
-        Tables(str(tmp_path), {}).replace("throughput", pa.schema([]), " ", lambda table: None, {})
+        folder = next(tmp_path.glob("throughput/summary=base/date=*"))
+        for name, age in (("old", 8 * DAY), ("young", 6 * DAY)):
+            (folder / f"{name}.parquet").touch()
+            os.utime(folder / f"{name}.parquet", (time.time() - age,) * 2)
+        assert sink.compact().endswith(", 1 of old versions removed")
+        assert (folder / "young.parquet").exists()
     assert rows(tmp_path).total() == 72
+
+
+def test_commits_tell_readers_which_files_they_need_not_open(tmp_path: Path) -> None:
+    with opened(tmp_path) as sink:
+        deliver(sink, hourly(1.0, "a", "b"), THREE_DAYS)
+        deliver(sink, hourly(1.0, "c"), THREE_DAYS)
+        deliver(sink, {each: points[:7] for each, points in hourly(1.0, "a").items()}, Interval(START, START + DAY))
+    table = DeltaTable(tmp_path / "throughput")
+    for file in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+        held = pq.ParquetFile(tmp_path / "throughput" / file["path"])
+        columns = held.read()
+        assert file["num_records"] == len(columns)
+        for name in ("ts", "metadata_key"):
+            assert pc.min_max(columns.column(name)).as_py() == {"min": file[f"min.{name}"], "max": file[f"max.{name}"]}
+        assert columns.schema.field("ts").type == pa.timestamp("us", "UTC")
 
 
 def test_statistics_have_a_table_of_their_own(tmp_path: Path) -> None:
@@ -297,7 +371,7 @@ def test_a_place_without_files_is_not_compacted(tmp_path: Path) -> None:
 def test_what_is_broken_is_named(tmp_path: Path) -> None:
     with opened(tmp_path) as sink:
         deliver(sink, hourly(1.0, "a"), THREE_DAYS)
-        (tmp_path / "throughput" / "_delta_log" / f"{1:020}.json").write_text("no JSON")
+        (tmp_path / "throughput" / "_delta_log" / f"{2:020}.json").write_text("no JSON")
         with pytest.raises(SinkError, match=str(tmp_path)):
             deliver(sink, hourly(2.0, "a"), THREE_DAYS)
     with pytest.raises(SourceError, match="there are no tables: check `path`"):
@@ -331,7 +405,7 @@ def test_no_delivery_of_a_commit_that_breaks_off_is_taken_for_delivered(tmp_path
         def broken(*_: Any) -> None:
             raise Panic
 
-        monkeypatch.setattr(sink._tables, "replace", broken)
+        monkeypatch.setattr(sink._tables, "change", broken)
         with sink._commits._turn:  # until all of them wait: they become one commit
             delivered = [pool.submit(deliver, sink, hourly(1.0, key), THREE_DAYS) for key in "abcdef"]
             while len(sink._commits._waiting) < 6:
