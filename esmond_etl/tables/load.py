@@ -9,7 +9,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import IO, Final, NamedTuple
 
 import pyarrow as pa
@@ -196,7 +196,7 @@ class DayLoad(Load):
         return self._ended
 
     def seen(self) -> dict[Series, Seen]:
-        """What was written of each series; raises SinkError if one of them has not ended."""
+        """What was written of each series that has ended; raises SinkError if one has not."""
         unended = self._by_series.keys() - self._ended
         if unended:
             raise SinkError(f"{min(map(str, unended))} was written to, but has not ended: it may lack datapoints")
@@ -208,19 +208,20 @@ class DayLoad(Load):
 
     def finished(self) -> Iterator[DayFile]:
         """Complete the file of each shelf and day, one after the other."""
-        keys = {shelf: frozenset(found) for shelf, found in self.replaced().items()}
+        keys = self.replaced
         for shelf, days in self._days.items():
             for day, partition in days.partitions.items():
                 written = partition.finish(self._subjects, keys[shelf], self._spill)
                 if written is not None:
                     yield DayFile(shelf, day, partition.kind, written, keys[shelf])
 
-    def replaced(self) -> dict[Shelf, set[str]]:
-        """By shelf, the metadata keys whose datapoints are replaced."""
+    @cached_property
+    def replaced(self) -> dict[Shelf, frozenset[str]]:
+        """By shelf, the metadata keys whose datapoints are replaced; for `commit`, when all series have ended."""
         keys: dict[Shelf, set[str]] = defaultdict(set)
         for series in self._ended:
             keys[Shelf.of(series)].add(series.metadata.key)
-        return keys
+        return {shelf: frozenset(found) for shelf, found in keys.items()}
 
     def forget(self) -> None:
         """Free the rows, and close the files that are not complete."""

@@ -12,9 +12,9 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from esmond_etl import Series, SinkError, Summary
+from esmond_etl import SinkError, Summary
 from esmond_etl.tables import catalog, columns
-from esmond_etl.tables.catalog import NOTHING, Seen
+from esmond_etl.tables.catalog import NOTHING
 from esmond_etl.tables.columns import Kind
 from esmond_etl.tables.load import DayFile
 from esmond_etl.tables.parts import Cut, NewFile, keys_in, take_out
@@ -79,7 +79,7 @@ class Commits:
             self._remember(change)
             versions[name] = self._tables.change(name, wanted, partial(self._actions, name, change), about)
         if versions:
-            versions[METADATA] = self._tables.rewrite(METADATA, _METADATA, partial(_described, _seen(together)), about)
+            versions[METADATA] = self._tables.rewrite(METADATA, _METADATA, partial(_described, together), about)
         return {name: version for name, version in versions.items() if version is not None}
 
     def _actions(self, name: str, change: Change, table: DeltaTable) -> list[Any] | None:
@@ -130,7 +130,7 @@ def _changes(together: Sequence[Delivery]) -> dict[str, Change]:
     """By table, what the deliveries change there."""
     changes: dict[str, Change] = defaultdict(Change)
     for delivery in together:
-        for shelf, keys in delivery.replaced().items():
+        for shelf, keys in delivery.replaced.items():
             changes[table_of(*shelf)].cuts.append((shelf.summary, Cut(keys, delivery.task.interval)))
         for new in delivery.new:
             changes[table_of(*new.shelf)].new.append(new)
@@ -143,16 +143,11 @@ def schema(kind: Kind) -> pa.Schema:
     return schema_of(pa.schema([*first, *columns.SCHEMAS[kind]]))
 
 
-def _seen(together: Sequence[Delivery]) -> dict[Series, Seen]:
-    """What the deliveries have of each series."""
-    seen: dict[Series, Seen] = {}
-    for each in together:
-        for series, rows in {**dict.fromkeys(each.ended, NOTHING), **each.seen()}.items():
-            seen[series] = seen.get(series, NOTHING).with_rows(rows.rows, rows.first, rows.last)
-    return seen
-
-
-def _described(seen: dict[Series, Seen], old: pa.Table) -> pa.Table | None:
-    """The table of metadata with the series in it; None if that changes nothing."""
-    rows = catalog.replaced(old.cast(catalog.SCHEMA), seen, seen)
+def _described(together: Sequence[Delivery], old: pa.Table) -> pa.Table | None:
+    """The table of metadata with the series of the deliveries in it; None if that changes nothing."""
+    ended, seen = set(together[0].ended), dict(together[0].delivered)
+    for each in together[1:]:
+        ended |= each.ended
+        seen.update({series: seen.get(series, NOTHING).with_rows(*rows) for series, rows in each.delivered.items()})
+    rows = catalog.replaced(old.cast(catalog.SCHEMA), ended, seen)
     return None if rows is None else rows.cast(_METADATA)

@@ -7,7 +7,8 @@ from tempfile import TemporaryFile
 from typing import IO
 from uuid import uuid4
 
-from esmond_etl import Batch, Receipt, SinkError, Task
+from esmond_etl import Batch, Receipt, Series, SinkError, Task
+from esmond_etl.tables.catalog import Seen
 from esmond_etl.tables.columns import Kind
 from esmond_etl.tables.load import DayFile, DayLoad, Shelf
 from esmond_etl.tables.parts import NewFile
@@ -27,18 +28,15 @@ class Delivery(DayLoad):
         self._files, self._deliver = files, deliver
         self._begun: list[str] = []  # files that no commit may name yet
         self.new: list[DayFile] = []
-
-    def write(self, batch: Batch) -> None:
-        """Add `batch`; raises SinkError if it cannot be stored."""
-        with reported(SinkError, self._shown, batch.series):
-            super().write(batch)
+        self.delivered: dict[Series, Seen] = {}
 
     def create(self, shelf: Shelf, day: int, kind: Kind) -> NewFile:
         """Begin a file where readers of the table do not look for it yet."""
         table = table_of(shelf.event_type, shelf.summary)
         path = f"{table}/{folder(shelf.summary, day)[0]}/{uuid4().hex}.parquet"
         self._begun.append(path)
-        return NewFile(path, self._files.create(path), kind, is_delta=True)
+        with reported(SinkError, self._shown, path):
+            return NewFile(path, self._files.create(path), kind, is_delta=True)
 
     def spill(self) -> IO[bytes]:
         """A file in the system's temporary folder."""
@@ -46,7 +44,7 @@ class Delivery(DayLoad):
 
     def commit(self) -> Receipt:
         """Put the rows into the tables, and return when they are durable. Raises SinkError if that fails."""
-        self.seen()
+        self.delivered = self.seen()
         with reported(SinkError, self._shown):
             self.new = list(self.finished())
             self._files.sync(each.written.path for each in self.new)

@@ -157,7 +157,7 @@ class DeltaSink(OwnedSink):
         return kind
 
     def _held(self, name: str) -> Kind | None:
-        table = self._tables.open(name)
+        table = self._tables.known(name)
         return None if table is None else columns.kind_of(pa.schema(table.schema()))
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:

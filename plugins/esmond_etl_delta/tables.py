@@ -68,6 +68,10 @@ class Tables:
             table.load_as_version(self.as_of)
         return table
 
+    def known(self, name: str) -> DeltaTable | None:
+        """A table that is to be changed, as this process knows it; None if it does not exist."""
+        return self._held.get(name) or self._opened(name, None)
+
     def change(
         self, name: str, schema: pa.Schema | None, actions: Callable[[DeltaTable], list[Any] | None], about: Mapping[str, str]
     ) -> int | None:

@@ -52,13 +52,13 @@ class ParquetLoad(DayLoad):
     def _replacements(self, new: dict[tuple[Shelf, int], str]) -> list[Change]:
         """The changes of a commit: for each day, first remove the earlier rows, then add the new ones."""
         changes: list[Change] = []
-        for shelf, keys in self.replaced().items():
+        for shelf, keys in self.replaced.items():
             days = {day for new_shelf, day in new if new_shelf == shelf}
             for day in sorted(days.union(files.days(self.tree, shelf, self.task.interval))):
                 changes += self._replacement(shelf, day, keys, new.get((shelf, day)))
         return changes
 
-    def _replacement(self, shelf: Shelf, day: int, keys: set[str], staged: str | None) -> list[Change]:
+    def _replacement(self, shelf: Shelf, day: int, keys: frozenset[str], staged: str | None) -> list[Change]:
         interval = self.task.interval.intersection(Interval(day * DAY, day * DAY + DAY))
         group = files.group_of(keys)
         parts = [part for part in files.parts(self.tree, shelf, day, interval) if self._groups.may_concern(part, keys)]
@@ -72,7 +72,7 @@ class ParquetLoad(DayLoad):
         gone = [Change(same.path, None)] if same else []
         return [*away, *gone, Change(f"{files.day_folder(shelf, day)}/{files.name_of(interval, group, bool(away))}", staged)]
 
-    def _away(self, part: Part, interval: Interval, keys: set[str]) -> Iterator[Change]:
+    def _away(self, part: Part, interval: Interval, keys: frozenset[str]) -> Iterator[Change]:
         left = files.take_out(self.tree, part, Cut(keys, interval))
         if not left.rows:
             yield Change(part.path, None)

@@ -131,6 +131,18 @@ def histograms(url: Served, size: Size) -> tuple[list[Contender], list[Limit]]:
     return contenders, limits
 
 
+def delta(url: Served, size: Size) -> tuple[list[Contender], list[Limit]]:
+    """Numbers and histograms into Delta tables, against the Parquet sink."""
+    contenders, limits = [], []
+    for what, types in (("numbers", NUMBERS), ("with histograms", NUMBERS + HISTOGRAMS)):
+        tables = pipeline(url.url, size, 'type = "delta"\npath = "out"\n', types)
+        mine = ours(f"delta, {what}", tables, lambda folder: None)
+        other = to_parquet(f"parquet, {what}", url.url, size, types, histograms="delays")
+        contenders += [mine, other]
+        limits.append(Limit(mine.name, other.name, 1.3))
+    return contenders, limits
+
+
 def threads(url: Served, size: Size) -> tuple[list[Contender], list[Limit]]:
     """Numbers to Parquet, eight requests in flight at an archive without latency."""
     contenders = [
@@ -292,6 +304,7 @@ SERVED: dict[str, tuple[Callable[[Served, Size], tuple[list[Contender], list[Lim
     "numbers": (numbers, FULL),
     "longer": (longer, LONGER),
     "histograms": (histograms, FULL),
+    "delta": (delta, FULL),
     "threads": (threads, FULL),
     "latency": (latency, FULL),
     "processes": (processes, FULL),
@@ -307,7 +320,7 @@ def measured(name: str, rounds: int, folder: Path) -> Table:
     """One table; raises ModuleNotFoundError, with the reason, where a peer cannot be had."""
     if name in SERVED:
         compare, size = SERVED[name]
-        with served(size if name in ("histograms", "processes") else size._replace(histograms=0)) as url:
+        with served(size if name in ("histograms", "processes", "delta") else size._replace(histograms=0)) as url:
             contenders, limits = compare(url, size)
             in_turn(contenders, rounds, folder)
     elif name == "mirror":
