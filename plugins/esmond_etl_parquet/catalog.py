@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from esmond_etl import Series
 from esmond_etl.tables import catalog
 from esmond_etl.tables.catalog import Entry, Seen
+from esmond_etl_parquet.place import Place
 from esmond_etl_parquet.tree import Change, Tree, sync_all
 
 PATH: Final = "metadata/_table.pq"
@@ -30,12 +31,12 @@ def update(tree: Tree, delivered: Iterable[Series], seen: Mapping[Series, Seen])
     return [Change(PATH, path)]
 
 
-def entries(tree: Tree) -> Iterator[Entry]:
+def entries(tree: Place) -> Iterator[Entry]:
     """Every row of the table."""
     return catalog.entries(_table(tree))
 
 
-def _table(tree: Tree) -> pa.Table:
+def _table(tree: Place) -> pa.Table:
     try:
         with tree.input(PATH) as stream, pq.ParquetFile(stream) as file:
             return catalog.completed(file.read(use_threads=False))

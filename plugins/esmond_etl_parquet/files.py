@@ -20,6 +20,7 @@ from esmond_etl.tables import parts as shared
 from esmond_etl.tables.columns import Kind
 from esmond_etl.tables.load import DAY, Shelf
 from esmond_etl.tables.parts import Cut, Left, NewFile, groups_with, keys_in, rows_of
+from esmond_etl_parquet.place import Place
 from esmond_etl_parquet.tree import Tree
 
 #: Groups of metadata keys in the cache at most.
@@ -38,7 +39,7 @@ def day_folder(shelf: Shelf, day: int) -> str:
     return f"{folder_of(shelf)}/date={datetime.fromtimestamp(day * DAY, UTC).date()}"
 
 
-def days(tree: Tree, shelf: Shelf, interval: Interval) -> Iterator[int]:
+def days(tree: Place, shelf: Shelf, interval: Interval) -> Iterator[int]:
     """The days in `interval` for which the tree has a folder, in order."""
     for name in tree.names(folder_of(shelf)):
         number = _day(name)
@@ -46,14 +47,14 @@ def days(tree: Tree, shelf: Shelf, interval: Interval) -> Iterator[int]:
             yield number
 
 
-def shelves(tree: Tree) -> Iterator[Shelf]:
+def shelves(tree: Place) -> Iterator[Shelf]:
     """Every shelf of the tree."""
     for event_type in _hive(tree, "", "event_type"):
         for summary in _hive(tree, f"event_type={event_type}", "summary"):
             yield Shelf(unquote(event_type), Summary.parse(summary.replace("-", "/")))
 
 
-def _hive(tree: Tree, folder: str, key: str) -> Iterator[str]:
+def _hive(tree: Place, folder: str, key: str) -> Iterator[str]:
     for name in tree.names(folder):
         if name.startswith(f"{key}="):
             yield name.removeprefix(f"{key}=")
@@ -97,7 +98,7 @@ def name_of(interval: Interval, group: str, fresh: bool) -> str:
     return f"{interval.start}-{interval.end}-{group}{f'-{uuid4().hex[:8]}' if fresh else ''}.parquet"
 
 
-def parts(tree: Tree, shelf: Shelf, day: int, interval: Interval) -> list[Part]:
+def parts(tree: Place, shelf: Shelf, day: int, interval: Interval) -> list[Part]:
     """The files that may have rows in `interval`, judged by their names."""
     folder = day_folder(shelf, day)
     found = []
@@ -115,7 +116,7 @@ def parts(tree: Tree, shelf: Shelf, day: int, interval: Interval) -> list[Part]:
 class Groups:
     """A cache of the metadata keys of files, by a part of their names, so that few footers are read."""
 
-    tree: Tree
+    tree: Place
     _keys: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def may_concern(self, part: Part, keys: Collection[str]) -> bool:
@@ -132,7 +133,7 @@ class Groups:
         return not known.isdisjoint(keys)
 
 
-def held_kind(tree: Tree, shelf: Shelf) -> Kind | None:
+def held_kind(tree: Place, shelf: Shelf) -> Kind | None:
     """The kind of the files of a shelf; None if it has no files."""
     for day in days(tree, shelf, Interval(-(1 << 62), 1 << 62)):
         for part in parts(tree, shelf, day, Interval(day * DAY, day * DAY + DAY)):
@@ -144,7 +145,7 @@ def held_kind(tree: Tree, shelf: Shelf) -> Kind | None:
     return None
 
 
-def read_rows(tree: Tree, part: Part, series: Series, interval: Interval) -> Iterator[Batch]:
+def read_rows(tree: Place, part: Part, series: Series, interval: Interval) -> Iterator[Batch]:
     """The rows of one series in `interval`, one batch per row group, in the order of the file."""
     key = series.metadata.key
     wanted = text_column([key])

@@ -14,7 +14,8 @@ from esmond_etl.tables.load import DAY, DayLoad, Shelf
 from esmond_etl.tables.parts import Cut, NewFile
 from esmond_etl_parquet import catalog, files
 from esmond_etl_parquet.files import Part
-from esmond_etl_parquet.tree import Change, Tree, spoken, sync_all
+from esmond_etl_parquet.place import spoken
+from esmond_etl_parquet.tree import Change, Tree, sync_all
 
 
 class ParquetLoad(DayLoad):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from esmond_etl_parquet.place import Place
 from esmond_etl_parquet.tree import Change, Tree
 
 FOLDER: Final = "_owners"
 
 
-def read(tree: Tree) -> dict[str, str]:
+def read(tree: Place) -> dict[str, str]:
     """The notes, by name; raises OSError."""
     found = {}
     for name in tree.names(FOLDER):

@@ -14,15 +14,15 @@ from esmond_etl import TS, Batch, EsmondEtlError, Interval, Series, ts_bounds
 from esmond_etl.tables.columns import readable
 from esmond_etl.tables.load import DAY, Shelf
 from esmond_etl_parquet import files
+from esmond_etl_parquet.place import Place, spoken
 from esmond_etl_parquet.recent import Recent
-from esmond_etl_parquet.tree import Tree, spoken
 
 #: How often a day is listed again while a sink is replacing its files.
 TRIES: Final = 20
 
 
 def datapoints(
-    tree: Tree, series: Series, interval: Interval, error: type[EsmondEtlError], recent: Recent | None = None
+    tree: Place, series: Series, interval: Interval, error: type[EsmondEtlError], recent: Recent | None = None
 ) -> Iterator[Batch]:
     """The tree's datapoints of `series` in `interval`, oldest first, with at most a day of them in memory; raises `error`.
 
@@ -38,14 +38,14 @@ def datapoints(
         yield from batches
 
 
-def _day(tree: Tree, series: Series, day: int, interval: Interval, recent: Recent | None) -> list[Batch]:
+def _day(tree: Place, series: Series, day: int, interval: Interval, recent: Recent | None) -> list[Batch]:
     for _ in range(TRIES - 1):
         with suppress(FileNotFoundError):  # a sink is replacing files: list them again
             return _listed(tree, series, day, interval, recent)
     return _listed(tree, series, day, interval, recent)
 
 
-def _listed(tree: Tree, series: Series, day: int, interval: Interval, recent: Recent | None) -> list[Batch]:
+def _listed(tree: Place, series: Series, day: int, interval: Interval, recent: Recent | None) -> list[Batch]:
     parts = files.parts(tree, Shelf.of(series), day, interval)
     if recent is None:
         found = [batch for part in parts for batch in files.read_rows(tree, part, series, interval)]

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from esmond_etl_parquet.files import Part
-from esmond_etl_parquet.tree import Tree
+from esmond_etl_parquet.place import Place
 
 #: Bytes of decoded columns in the cache at most.
 MOST: Final = 64 << 20
@@ -29,7 +29,7 @@ T = TypeVar("T")
 class Recent:
     """The row groups of a tree that were decoded last; thread-safe."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Place) -> None:
         self._tree = tree
         self._lock = threading.Lock()
         self._runs: OrderedDict[Part, list[Runs]] = OrderedDict()

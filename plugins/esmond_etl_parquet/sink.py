@@ -6,20 +6,27 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import AfterValidator, Field, PrivateAttr
 
 from esmond_etl import Batch, Context, Features, Interval, Load, OwnedSink, Series, SinkError, Task
 from esmond_etl.tables import columns
 from esmond_etl.tables.columns import Kind
 from esmond_etl.tables.load import DAY, Shelf
-from esmond_etl.tables.places import without_secrets
 from esmond_etl_parquet import files, owners, reading
 from esmond_etl_parquet.compact import compact
 from esmond_etl_parquet.load import ParquetLoad
+from esmond_etl_parquet.place import STAGING, Place, spoken
 from esmond_etl_parquet.recent import Recent
-from esmond_etl_parquet.tree import STAGING, Tree, spoken
+from esmond_etl_parquet.tree import Tree
+
+
+def _folder(path: str) -> str:
+    """The path; raises ValueError for a URL."""
+    if "://" in path:
+        raise ValueError('files are written into folders alone: for an object store, use the sink "delta"')
+    return path
 
 
 class ParquetSink(OwnedSink):
@@ -35,8 +42,7 @@ class ParquetSink(OwnedSink):
 
     A task is committed whole: its files are written aside and made durable, then a journal says what goes where, then that is carried
     out. Killed before the journal, nothing has changed; killed after, the next run, source or `compact` carries it out to its end first.
-    In an object store, which has no rename, files are uploaded under `_staging/` and copied into place, where an object
-    appears whole or not at all; processes take turns there by small objects that all of them see.
+    For an object store use the sink `delta`: there are no locks there, and nothing is renamed.
     """
 
     place: ClassVar[tuple[str, ...]] = ("path",)
@@ -48,7 +54,7 @@ class ParquetSink(OwnedSink):
         path = "out/"
     """
 
-    path: str = Field(description="folder, or URL of one in an object store", examples=["out/", "s3://bucket/measurements"])
+    path: Annotated[str, AfterValidator(_folder)] = Field(description="folder", examples=["out/"])
     histograms: Literal["delays", "map", "json"] = Field(
         "delays",
         description="as maps with a list of delays in milliseconds beside them, only as maps, or as JSON text, byte for byte",
@@ -66,7 +72,7 @@ class ParquetSink(OwnedSink):
 
     def open(self, context: Context) -> None:
         """Create the folder if it is missing; finish or remove what a killed run left there."""
-        with spoken(SinkError, without_secrets(self.path)):
+        with spoken(SinkError, self.path):
             self._tree = Tree(self.path)
             self._tree.open()
         self._groups, self._kinds, self._lock = files.Groups(self._tree), {}, threading.Lock()
@@ -74,19 +80,21 @@ class ParquetSink(OwnedSink):
 
     @property
     def features(self) -> Features:
-        """Several hosts may write to an object store, and to a disk that they share."""
-        return Features(several_hosts=self.shared_disk or "://" in self.path, together=DAY, compacts=True)
+        """Several hosts may write to a disk that they share."""
+        return Features(several_hosts=self.shared_disk, together=DAY, compacts=True)
 
     @classmethod
     def at(cls, place: str) -> Self | None:
         """The sink that wrote a tree."""
-        with spoken(SinkError, without_secrets(place)):
-            names = Tree(place).names("") if "://" in place or Path(place).is_dir() else []
+        if "://" in place or not Path(place).is_dir():
+            return None
+        with spoken(SinkError, place):
+            names = Place(place).names("")
         return cls(path=place) if any(name.startswith(("event_type=", STAGING)) for name in names) else None
 
     def compact(self) -> str:
         """Merge small files, until no event type has more than two a day."""
-        with spoken(SinkError, without_secrets(self.path)):
+        with spoken(SinkError, self.path):
             tree = Tree(self.path)
             tree.open()
             try:
@@ -97,13 +105,8 @@ class ParquetSink(OwnedSink):
         return f"{tree.shown}: {before:,} files in {len(done):,} folders merged into {after:,}"
 
     def reach(self, context: Context) -> None:
-        """Check that the folder, or the nearest existing one above it, can be written to, or that the object store can be listed."""
-        with spoken(SinkError, without_secrets(self.path)):
-            tree = Tree(self.path)
-            if not tree.is_local:
-                tree.look_up()
-                return
-        folder = Path(f"{tree.root}/{STAGING}")
+        """Check that the folder, or the nearest existing one above it, can be written to."""
+        folder = Path(self.path, STAGING).absolute()
         while not folder.exists():
             folder = folder.parent
         try:
@@ -118,17 +121,17 @@ class ParquetSink(OwnedSink):
 
     @property
     def is_local(self) -> bool:
-        """A tree in a folder is local."""
-        return "://" not in self.path
+        """A tree is local."""
+        return True
 
     def owners(self, context: Context) -> dict[str, str]:
         """The notes in `_owners/`."""
-        with spoken(SinkError, without_secrets(self.path)):
-            return owners.read(Tree(self.path))
+        with spoken(SinkError, self.path):
+            return owners.read(Place(self.path))
 
     def set_owner(self, name: str, note: str | None) -> None:
         """Change a note in `_owners/`."""
-        with spoken(SinkError, without_secrets(self.path)):
+        with spoken(SinkError, self.path):
             owners.write(self._tree, name, note)
 
     def begin(self, task: Task) -> Load:

@@ -11,7 +11,8 @@ from esmond_etl import Batch, Context, Interval, Series, Source, SourceError
 from esmond_etl.tables.load import Shelf
 from esmond_etl.tables.places import without_secrets
 from esmond_etl_parquet import catalog, files, reading
-from esmond_etl_parquet.tree import Tree, spoken
+from esmond_etl_parquet.place import Place, spoken
+from esmond_etl_parquet.tree import Tree
 
 
 class ParquetSource(Source):
@@ -26,13 +27,13 @@ class ParquetSource(Source):
         path = "out/"
     """
 
-    path: str = Field(description="folder, or URL of one in an object store", examples=["out/", "s3://bucket/measurements"])
+    path: str = Field(description="folder, or URL of one in an object store that an older version wrote to", examples=["out/"])
     event_types: list[str] | None = Field(None, description="only these event types; default: all")
     summaries: list[str] = Field(
         ["all"], description='series of each event type: "base", a summary such as "average/86400", or "all"', min_length=1
     )
 
-    _tree: Tree = PrivateAttr()
+    _tree: Place = PrivateAttr()
 
     @classmethod
     def at(cls, place: str) -> Self | None:
@@ -50,7 +51,7 @@ class ParquetSource(Source):
     def open(self, context: Context) -> None:
         """Check that the tree is there and complete: finish the commit of a killed run; raises SourceError if that is impossible."""
         with spoken(SourceError, without_secrets(self.path)):
-            self._tree = Tree(self.path)
+            self._tree = Place(self.path) if "://" in self.path else Tree(self.path)
             found = self._tree.names("")
         if not found:
             raise SourceError(f"{self._tree.shown}: there are no data: check `path`")

@@ -1,6 +1,6 @@
-"""A tree of files, on this machine or in an object store, that changes by whole commits.
+"""A tree of files that changes by whole commits.
 
-Commits of all processes take turns: by a lock, or, in an object store, by tickets (`turns`). One goes like this:
+Commits of all processes take turns, by a lock. One goes like this:
 
 1. new contents are staged under `_staging/`, where no reader looks, and made durable;
 2. a journal there says which staged file goes where, and what is removed;
@@ -11,11 +11,8 @@ Commits of all processes take turns: by a lock, or, in an object store, by ticke
 Killed before 2, the tree has not changed. Killed later, whoever commits or opens the tree next carries the journal out to its end
 before anything else changes: every step may be repeated.
 
-Object stores have no rename and no folders. What is uploaded appears there whole or not at all, and so does what is copied inside the
-store: in step 1 objects are uploaded under `_staging/`, the journal of step 2 is one small object, and to move is to copy an object
-into place (over the one that it replaces, if there is one) and then to remove the staged one. There, and in file systems where folders
-cannot take each other's place, files change one by one, and what takes rows away comes before what brings rows: for a
-moment a reader may miss rows, but it never sees a row twice.
+In file systems where folders cannot take each other's place, files change one by one, and what takes rows away comes before what
+brings rows: for a moment a reader may miss rows, but it never sees a row twice.
 """
 
 from __future__ import annotations
@@ -32,15 +29,10 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import msgspec
-import pyarrow as pa
-import pyarrow.fs as pafs
 
-from esmond_etl import EsmondEtlError
-from esmond_etl.tables.places import without_secrets
 from esmond_etl_parquet import exchange
-from esmond_etl_parquet.turns import LEASE, Turns, clear_dead, locked, new_owner, new_scratch, scratches
-
-STAGING = "_staging"
+from esmond_etl_parquet.alive import clear_dead, locked, new_owner
+from esmond_etl_parquet.place import STAGING, Place
 
 
 class Change(NamedTuple):
@@ -63,22 +55,15 @@ class _Step(NamedTuple):
     inode: int | None = None  # of a staged folder, which replaces the folder at `path`
 
 
-class Tree:
-    """The tree at `url`: a local path, or the URL of an object store (`s3://`, `gs://`, `hdfs://`)."""
+class Tree(Place):
+    """A tree in a folder, to change it."""
 
-    def __init__(self, url: str) -> None:
-        """Find the file system; raises OSError if that is impossible."""
-        self.shown = without_secrets(url)  #: for people
-        try:
-            self.fs, root = pafs.FileSystem.from_uri(url if "://" in url else str(Path(url).absolute()))
-        except (OSError, pa.ArrowException) as problem:
-            raise OSError(str(problem).replace(url, self.shown)) from None
-        self.root = root.rstrip("/")
-        self.is_local = isinstance(self.fs, pafs.LocalFileSystem)
+    def __init__(self, folder: str) -> None:
+        """Raises OSError if there cannot be such a folder."""
+        super().__init__(folder)
         self._numbers = count()
         self._turn = threading.Lock()
         self._owner = new_owner()
-        self._turns = None if self.is_local else Turns(self.fs, self._at(STAGING), self._owner)
         self._alive = -1  # a file descriptor: its lock shows that this process is alive
         self._scratch = ""
         self._trash: list[str] = []  # folders that were replaced: readers may still be listing them
@@ -86,27 +71,16 @@ class Tree:
 
     def open(self) -> None:
         """Prepare for writing: finish the commits of killed processes, and remove what they had only staged."""
-        if self.is_local:
-            Path(self._at(STAGING)).mkdir(parents=True, exist_ok=True)
-            with self.exclusive():
-                self._scratch = self._at(f"{STAGING}/{self._owner}")
-                Path(self._scratch).mkdir()
-                self._alive = locked(Path(self._scratch))
-                self._clear_leftovers()
-        else:
-            self._scratch, self._alive = new_scratch(self._owner)
-            with self.exclusive():
-                self._clear_uploads()
-
-    def look_up(self) -> None:
-        """Raises FileNotFoundError if there is no such bucket, OSError if the object store cannot be asked."""
-        bucket = self.root.partition("/")[0]
-        if self.fs.get_file_info(bucket).type == pafs.FileType.NotFound:
-            raise FileNotFoundError(f"there is no bucket {bucket!r}: make it, or check `path`")
+        Path(self._at(STAGING)).mkdir(parents=True, exist_ok=True)
+        with self.exclusive():
+            self._scratch = self._at(f"{STAGING}/{self._owner}")
+            Path(self._scratch).mkdir()
+            self._alive = locked(Path(self._scratch))
+            self._clear_leftovers()
 
     def finish(self) -> None:
         """If a process was killed in the middle of a commit, finish it, so that readers see all of it."""
-        if any(self._journals()):
+        if any(self.journals()):
             with self.exclusive():
                 self._empty_trash()
 
@@ -116,15 +90,6 @@ class Tree:
             if not Path(self._at(f"{STAGING}/{folder.name.rpartition('.')[0].rpartition('.')[0]}")).exists():
                 shutil.rmtree(folder)
         self._tidy_aside()
-
-    def _clear_uploads(self) -> None:
-        """Only the process whose turn it is uploads anything: what is there now was left behind."""
-        others = (folder for folder in scratches() if folder.name != Path(self._scratch).name)
-        clear_dead(others, kept=LEASE)  # a folder shows that its process is dead as long as its ticket may be there
-        for info in self.files(STAGING):
-            if info.type == pafs.FileType.Directory:
-                with suppress(FileNotFoundError):  # a late request of a killed process may have removed it just now
-                    self.fs.delete_dir(info.path)
 
     @property
     def _aside(self) -> Path:
@@ -140,7 +105,7 @@ class Tree:
     def swaps(self) -> bool:
         """Whether folders can be exchanged; call it while `exclusive`."""
         if self._swaps is None:
-            self._swaps = self.is_local and self._try_swap()
+            self._swaps = self._try_swap()
         return self._swaps
 
     def _try_swap(self) -> bool:
@@ -158,9 +123,6 @@ class Tree:
             with self.exclusive():
                 self._empty_trash()
         if self._scratch:
-            if not self.is_local:
-                with suppress(FileNotFoundError):  # the marker of a folder in an object store
-                    self.fs.delete_dir(self._at(f"{STAGING}/{self._owner}"))
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = ""
         if self._alive >= 0:
@@ -175,45 +137,22 @@ class Tree:
         """A local file without a name, to spill rows that do not fit into memory."""
         return tempfile.TemporaryFile(dir=self._scratch)
 
-    def files(self, folder: str) -> list[pafs.FileInfo]:
-        """The entries directly in `folder`; none if it does not exist."""
-        infos: list[pafs.FileInfo] = self.fs.get_file_info(pafs.FileSelector(self._at(folder), allow_not_found=True))
-        return infos
-
-    def names(self, folder: str) -> list[str]:
-        """The names of the entries directly in `folder`, sorted."""
-        return sorted(info.base_name for info in self.files(folder))
-
-    def input(self, path: str) -> pa.NativeFile:
-        """The file at `path`, to read; raises FileNotFoundError."""
-        return self.fs.open_input_file(self._at(path))
-
-    def _at(self, path: str) -> str:
-        return f"{self.root}/{path}" if path else self.root
-
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Exclude other commits while the context lasts; interrupted commits are finished first."""
         with self._turn, self._locked():
-            for journal in list(self._journals()):
+            for journal in list(self.journals()):
                 self._carry_out(journal)
             yield
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        if self._turns is not None:
-            with self._turns.taken():
-                yield
-            return
         folder = os.open(self._at(STAGING), os.O_RDONLY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
             yield
         finally:
             os.close(folder)
-
-    def _journals(self) -> Iterator[str]:
-        return (f"{STAGING}/{name}" for name in self.names(STAGING) if name.endswith(".journal"))
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Carry out `changes` in their order, as one commit; call it while `exclusive`. Returns when all of it is durable."""
@@ -224,12 +163,9 @@ class Tree:
         journal = f"{STAGING}/{self._owner}.journal"
         draft = self.scratch()
         Path(draft).write_bytes(msgspec.json.encode(steps))
-        if self.is_local:
-            sync_all([draft, self._scratch])
-            Path(draft).replace(self._at(journal))
-            sync_all([self._at(STAGING)])
-        else:
-            self._upload(draft, journal)
+        sync_all([draft, self._scratch])
+        Path(draft).replace(self._at(journal))
+        sync_all([self._at(STAGING)])
         self._carry_out(journal)
 
     def _by_folder(self, changes: Sequence[Change]) -> list[list[Change]]:
@@ -260,31 +196,14 @@ class Tree:
         return _Step(folder, self._stage(str(staged)), staged.stat().st_ino)
 
     def _stage(self, local: str) -> str:
-        """The path in the tree for a staged local file or folder."""
-        if self.is_local:
-            return os.path.relpath(local, self.root)
-        staged = f"{STAGING}/{self._owner}/{Path(local).name}"
-        self._upload(local, staged)
-        return staged
-
-    def _renew(self) -> None:
-        if self._turns is not None:
-            self._turns.renew()
-
-    def _upload(self, local: str, path: str) -> None:
-        self._renew()
-        content = pa.memory_map(local)
-        # one single write: otherwise an object could be completed with half its content
-        with self.fs.open_output_stream(self._at(path)) as stream:
-            stream.write(content.read_buffer())
-        Path(local).unlink()
+        """The path in the tree of a staged file or folder."""
+        return os.path.relpath(local, self.root)
 
     def _carry_out(self, journal: str) -> None:
         with self.input(journal) as stream:
             steps = msgspec.json.decode(stream.read(), type=list[_Step])
         touched: set[str] = set()
         for step in steps:
-            self._renew()
             if step.inode is not None and step.staged is not None:
                 self._swap(step.path, step.staged, step.inode)
             elif step.staged is None:
@@ -292,8 +211,7 @@ class Tree:
             else:
                 self._move(step.staged, step.path, touched)
             touched.add(step.path.rpartition("/")[0])
-        if self.is_local:
-            sync_all([self._at(folder) for folder in touched if Path(self._at(folder)).exists()])
+        sync_all([self._at(folder) for folder in touched if Path(self._at(folder)).exists()])
         self._remove(journal)
 
     def _swap(self, folder: str, staged: str, inode: int) -> None:
@@ -308,10 +226,6 @@ class Tree:
 
     def _move(self, staged: str, path: str, touched: set[str]) -> None:
         folder = path.rpartition("/")[0]
-        if not self.is_local:
-            if self.fs.get_file_info(self._at(staged)).type != pafs.FileType.NotFound:
-                self.fs.move(self._at(staged), self._at(path))
-            return
         while not Path(self._at(folder)).exists():
             touched.add(folder)
             folder = folder.rpartition("/")[0]
@@ -321,22 +235,7 @@ class Tree:
             Path(self._at(staged)).replace(self._at(path))
 
     def _remove(self, path: str) -> None:
-        with suppress(FileNotFoundError):  # a commit that is being finished may have passed this point
-            self.fs.delete_file(self._at(path))
-
-
-@contextmanager
-def spoken(error: type[EsmondEtlError], *places: object) -> Iterator[None]:
-    """Errors of the file system and of Arrow become an `error` whose sentence names the places."""
-    try:
-        yield
-    except (OSError, pa.ArrowException, ValueError) as problem:
-        raise sentence(error, problem, *places) from problem
-
-
-def sentence(error: type[EsmondEtlError], problem: Exception, *places: object) -> EsmondEtlError:
-    """Turn errors of the file system or of Arrow into an `error` that names the places."""
-    return error(": ".join(map(str, [*places, " ".join(str(problem).split())])))
+        Path(self._at(path)).unlink(missing_ok=True)  # a commit that is being finished may have passed this point
 
 
 def sync_all(paths: Iterable[str]) -> None:

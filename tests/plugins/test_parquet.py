@@ -206,9 +206,9 @@ def test_a_path_that_cannot_be_written_to_is_one_sentence(tmp_path: Path) -> Non
 
 
 def test_secrets_in_a_url_are_not_shown() -> None:
-    sink = ParquetSink(path="s4://me:hidden@bucket/out?token=hidden")
-    with pytest.raises(SinkError, match=r"^s4://bucket/out: ") as caught:
-        sink.open(Context())
+    source = ParquetSource(path="s4://me:hidden@bucket/out?token=hidden")
+    with pytest.raises(SourceError, match=r"^s4://bucket/out: ") as caught:
+        source.open(Context())
     assert "hidden" not in str(caught.value)
 
 

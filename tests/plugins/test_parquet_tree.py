@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from esmond_etl_parquet import exchange, tree
+from esmond_etl_parquet.place import Place, spoken
 from esmond_etl_parquet.tree import Change, Tree
 
 from esmond_etl import SinkError
@@ -83,6 +84,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from esmond_etl_parquet import tree
+from esmond_etl_parquet.place import Place, spoken
 from esmond_etl_parquet.tree import Change, Tree
 
 made = Tree(sys.argv[1])
@@ -206,13 +208,13 @@ def test_secrets_are_not_shown(url: str, shown: str) -> None:
 
 def test_a_url_of_nothing_is_an_error_without_its_secrets() -> None:
     with pytest.raises(OSError) as raised:
-        Tree("nothing://key:secret@bucket/path")
+        Place("nothing://key:secret@bucket/path")
     assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize("problem", [OSError(5, "broken"), ValueError("broken\n here")])
 def test_errors_name_the_place_in_one_line(problem: Any) -> None:
-    with pytest.raises(SinkError) as raised, tree.spoken(SinkError, "out", "f/a"):
+    with pytest.raises(SinkError) as raised, spoken(SinkError, "out", "f/a"):
         raise problem
     assert str(raised.value).startswith("out: f/a: ")
     assert "\n" not in str(raised.value)
@@ -282,50 +284,6 @@ def test_opening_clears_away_folders_of_the_dead_whatever_they_are_called(opened
     other.open()
     assert [folder.exists() for folder in dead] == [False, False]
     other.close()
-
-
-@pytest.fixture
-def bucket(s3: str) -> Iterator[Tree]:
-    """A tree in an object store."""
-    made = Tree(s3)
-    made.open()
-    yield made
-    made.close()
-
-
-def test_a_bucket_is_looked_up(s3: str, bucket: Tree) -> None:
-    bucket.look_up()
-    missing = Tree(s3.replace("@bucket", "@no-such-bucket"))
-    with pytest.raises(FileNotFoundError, match="there is no bucket 'no-such-"):
-        missing.look_up()
-
-
-def test_opening_clears_away_uploads_of_the_dead(s3: str, bucket: Tree) -> None:
-    bucket._upload(_written(bucket, "1"), "_staging/dead/0.part")
-    bucket._upload(_written(bucket, "1"), "f/a")
-    other = Tree(s3)
-    other.open()
-    assert "dead" not in other.names("_staging")
-    assert other.names("f") == ["a"]
-    other.close()
-
-
-def test_a_commit_in_an_object_store_may_be_carried_out_again(bucket: Tree) -> None:
-    with bucket.exclusive():
-        bucket.commit([Change("f/a", _written(bucket, "new")), Change("f/b", None)])
-        journal = _written(bucket, '[["f/a", "_staging/x/gone", null], ["f/b", null, null]]')
-        bucket._upload(journal, "_staging/x.journal")
-    with bucket.exclusive():  # carries out what the journal of a dead process says
-        assert "x.journal" not in bucket.names("_staging")
-    with bucket.input("f/a") as stream:
-        assert stream.read() == b"new"
-
-
-def _written(into: Tree, text: str) -> str:
-    """A local file that is to be staged."""
-    path = into.scratch()
-    Path(path).write_text(text)
-    return path
 
 
 def test_files_change_one_by_one_where_nothing_can_be_put_beside_the_tree(tmp_path: Path) -> None:
