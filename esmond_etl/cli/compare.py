@@ -49,7 +49,7 @@ def command(
         left, right = (_opened(place, stack) for place in (one, other))
         matched = comparison.pairs(left, right, interval, frozenset(event_types), not summaries)
         found = comparison.compared(left, right, matched, interval, _PARALLEL, told)
-        results = list(verify.watched(found, len(matched), "compare"))
+        results = list(show.watched(found, len(matched), "compare: comparing"))
     differing = [each for each in results if not each.same]
     equal = sum(each.equal for each in results)
     alone = [sum(pair[side] is None for pair in matched) for side in (1, 0)]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 from esmond_etl import cli
 from esmond_etl.model.errors import ConfigError
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from esmond_etl.engine.delivery import Outcome
     from esmond_etl.engine.result import Result
     from esmond_etl.pipeline.definition import Definition
+
+T = TypeVar("T")
 
 #: The shortest time between two plain progress lines, s.
 EVERY = 10
@@ -164,6 +166,17 @@ class Lines:
         """Print what the run waits for."""
         if text and not self.quiet:
             say(f"{self.name}: {text}", pipeline=self.name)
+
+
+def watched(results: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """The same results, with a progress bar in a terminal."""
+    if not sys.stderr.isatty():
+        yield from results
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(results, what, total, console=Console(stderr=True))
 
 
 class Bar:

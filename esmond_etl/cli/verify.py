@@ -6,12 +6,12 @@ import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from esmond_etl.model.interval import Interval
     from esmond_etl.model.series import Series, SeriesId
     from esmond_etl.pipeline.definition import Definition
-
-T = TypeVar("T")
 
 
 def _share(_context: click.Context, _option: click.Parameter, text: str | None) -> float | None:
@@ -225,14 +223,16 @@ class _Verification:
             self._compare_summaries(delivery, told)
             return
         pieces = self._not_proven(delivery, ledger) if self.quick else self.pieces
-        self.results += watched(verify(delivery, ledger, pieces, told), count(self.definition, pieces), self.definition.name)
+        self.results += show.watched(
+            verify(delivery, ledger, pieces, told), count(self.definition, pieces), f"{self.definition.name}: comparing"
+        )
         self.equal += sum(each.equal for each in self.results)
 
     def _compare_summaries(self, delivery: Delivery, told: Any) -> None:
         from esmond_etl.engine import summaries
 
         total = summaries.count(delivery, self.pieces)
-        for each in watched(summaries.verify(delivery, self.pieces, told), total, self.definition.name):
+        for each in show.watched(summaries.verify(delivery, self.pieces, told), total, f"{self.definition.name}: comparing"):
             self.results.append(each.compared)
             self.explained += each.explained
             self.equal += each.compared.equal
@@ -246,7 +246,7 @@ class _Verification:
         left: dict[Series, IntervalSet] = {}
         failed: dict[tuple[SeriesId, str], Compared] = {}
         total = proof.count(delivery, self.pieces)
-        for each in watched(proof.quick(delivery, ledger, self.pieces), total, self.definition.name):
+        for each in show.watched(proof.quick(delivery, ledger, self.pieces), total, f"{self.definition.name}: comparing"):
             self.by_digest += each.windows - each.differing
             self.equal += each.held.number if not each.differing else 0
             if each.error:
@@ -316,17 +316,6 @@ _MULTIPLES = (
     "Its interface cannot change them. An administrator of the archive must delete these datapoints, and the summaries of the windows "
     "that they are in, from its database; `esmond-etl run --reload` with --from and --to then delivers them again."
 )
-
-
-def watched(results: Iterable[T], total: int, name: str) -> Iterator[T]:
-    """The same results, with a progress bar in a terminal."""
-    if not sys.stderr.isatty():
-        yield from results
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(results, f"{name}: comparing", total, console=Console(stderr=True))
 
 
 def facts(each: Compared) -> dict[str, Any]:

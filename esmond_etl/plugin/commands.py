@@ -16,6 +16,7 @@ COMMANDS = {
     "compact": "Merge the small files that frequent runs leave.",
     "rejects": "List, send or forget the datapoints that a sink rejected.",
     "reset": "Forget what has been delivered.",
+    "rebuild": "Rebuild a lost ledger from what the sinks hold.",
     "get": "Print datapoints of an archive.",
     "list": "Print the metadata of an archive.",
     "plugins": "Explain the installed sources, transforms and sinks.",

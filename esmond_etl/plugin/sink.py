@@ -10,8 +10,8 @@ from typing import Final, Protocol, Self
 
 from esmond_etl.model.batch import Batch
 from esmond_etl.model.errors import SinkError
-from esmond_etl.model.interval import Interval
-from esmond_etl.model.series import Series
+from esmond_etl.model.interval import Interval, IntervalSet
+from esmond_etl.model.series import Series, SeriesId
 from esmond_etl.plugin.stage import Context, Stage
 
 
@@ -93,6 +93,7 @@ class Features:
     together: int = 0  #: s; reading many series over this much time is as fast as reading one of them; 0: it is slower
     overwrites: bool = False  #: another pipeline can overwrite the same series there, and the target keeps no note of its owner
     compacts: bool = False  #: it keeps files, and `compact` merges those that are small
+    remembers: bool = False  #: the target knows what was delivered: a lost ledger can be rebuilt from it
     prints: bool = False  #: datapoints go to standard output, so nothing else may be printed there
 
 
@@ -158,6 +159,13 @@ class Sink(Stage):
     def at(cls, place: str) -> Self | None:
         """The sink that wrote the data at `place` (a path or a URL), with default options; None if another kind of sink wrote them."""
         return None
+
+    def delivered(self) -> Mapping[SeriesId, IntervalSet]:
+        """The time that has been delivered of each series that the target knows; the sink is open. Raises SinkError.
+
+        Called if the `features` say that the target remembers it.
+        """
+        return {}
 
     def compact(self) -> str:
         """Merge the small files that deliveries left, and return a sentence that says how many were merged; called on a sink that is

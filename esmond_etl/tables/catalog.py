@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from esmond_etl.model.columns import TS, int_column, text_column
-from esmond_etl.model.series import Metadata, Series, Served, Summary
+from esmond_etl.model.interval import IntervalSet
+from esmond_etl.model.series import Metadata, Series, SeriesId, Served, Summary
 from esmond_etl.tables.columns import subject_values
 
 _TEXTS: Final = (
@@ -35,6 +36,8 @@ SCHEMA: Final = pa.schema(
         ("first_seen", TS),  # ts of the earliest and of the latest datapoint ever delivered; null if there was none
         ("last_seen", TS),
         ("others", pa.map_(pa.string(), pa.string())),  # series that a transform describes differently -> their metadata, as JSON
+        # series -> the time that has been delivered, Unix time: a ledger that is lost is rebuilt from it
+        ("delivered", pa.map_(pa.string(), pa.list_(pa.struct([("start", pa.int64()), ("end", pa.int64())])))),
     ]
 )
 
@@ -65,6 +68,7 @@ class Entry(NamedTuple):
     metadata: Metadata
     seen: Seen
     others: Mapping[str, Metadata] = {}  #: of series that a transform describes differently, by `name_of`
+    delivered: Mapping[str, IntervalSet] = {}  #: by `name_of`
 
     def series(self) -> Iterator[Series]:
         """Every series of the key, each with its metadata."""
@@ -78,19 +82,28 @@ def name_of(series: Series) -> str:
     return f"{series.event_type}/{series.summary}"
 
 
-def updated(old: pa.Table, delivered: Iterable[Series], seen: Mapping[Series, Seen]) -> pa.Table:
+def delivered(table: pa.Table) -> dict[SeriesId, IntervalSet]:
+    """The time that has been delivered, of every series in a table."""
+    return {
+        SeriesId(entry.metadata.key, *name.split("/", 1)): intervals
+        for entry in entries(table)
+        for name, intervals in entry.delivered.items()
+    }
+
+
+def updated(old: pa.Table, delivered: Mapping[Series, IntervalSet], seen: Mapping[Series, Seen]) -> pa.Table:
     """The rows of the keys in `delivered` after the delivery; `old` has at least the earlier rows of these keys."""
     by_key: dict[str, list[Series]] = {}
     for series in delivered:
         by_key.setdefault(series.metadata.key, []).append(series)
-    new = {key: _entry(under, seen) for key, under in by_key.items()}
+    new = {key: _entry(under, delivered, seen) for key, under in by_key.items()}
     for entry in entries(old.filter(of_keys(old, list(new)))):
         key = entry.metadata.key
         new[key] = _merged(entry, new[key], by_key[key])
     return _rows(list(new.values()))
 
 
-def replaced(old: pa.Table, delivered: Iterable[Series], seen: Mapping[Series, Seen]) -> pa.Table | None:
+def replaced(old: pa.Table, delivered: Mapping[Series, IntervalSet], seen: Mapping[Series, Seen]) -> pa.Table | None:
     """The whole table after a delivery, in the order of its keys; None if it stays the same."""
     rows = updated(old, delivered, seen).sort_by("metadata_key")
     is_new = of_keys(old, rows.column("metadata_key").to_pylist())
@@ -106,21 +119,21 @@ def of_keys(table: pa.Table, keys: Sequence[str]) -> pa.ChunkedArray:
 
 def completed(table: pa.Table) -> pa.Table:
     """A table of an older version, with today's columns."""
-    if "others" not in table.schema.names:
-        table = table.append_column("others", pa.nulls(len(table), SCHEMA.field("others").type))
-    return table.cast(SCHEMA)
+    for name in ("others", "delivered"):
+        if name not in table.schema.names:
+            table = table.append_column(name, pa.nulls(len(table), SCHEMA.field(name).type))
+    return table.select(SCHEMA.names).cast(SCHEMA)
 
 
-def _entry(under: Sequence[Series], seen: Mapping[Series, Seen]) -> Entry:
+def _entry(under: Sequence[Series], delivered: Mapping[Series, IntervalSet], seen: Mapping[Series, Seen]) -> Entry:
     """The row of a key under which `under` were delivered."""
     metadata, total = _most_common([series.metadata for series in sorted(under, key=name_of)]), NOTHING
     event_types = {name: dict.fromkeys(summaries, _NOWHERE) for name, summaries in metadata.event_types.items()}
     for series in under:
         event_types.setdefault(series.event_type, {})[series.summary] = _NOWHERE  # a transform may have made it up
         total = total.with_rows(*seen.get(series, NOTHING))
-    return Entry(
-        _with_event_types(metadata, event_types), total, _others(metadata, {name_of(each): each.metadata for each in under})
-    )
+    others = _others(metadata, {name_of(each): each.metadata for each in under})
+    return Entry(_with_event_types(metadata, event_types), total, others, {name_of(each): delivered[each] for each in under})
 
 
 def _most_common(described: Sequence[Metadata]) -> Metadata:
@@ -160,7 +173,10 @@ def _merged(old: Entry, new: Entry, under: Iterable[Series]) -> Entry:
     for name, summaries in new.metadata.event_types.items():
         event_types.setdefault(name, {}).update(summaries)
     seen = new.seen.with_rows(0, old.seen.first, old.seen.last)
-    return Entry(_with_event_types(new.metadata, event_types), seen, _others(new.metadata, {**before, **now}))
+    delivered = {name: intervals.union(old.delivered.get(name, ())) for name, intervals in new.delivered.items()}
+    return Entry(
+        _with_event_types(new.metadata, event_types), seen, _others(new.metadata, {**before, **now}), {**old.delivered, **delivered}
+    )
 
 
 def _rows(entries: Sequence[Entry]) -> pa.Table:
@@ -169,6 +185,7 @@ def _rows(entries: Sequence[Entry]) -> pa.Table:
     event_types = [
         {name: sorted(map(str, summaries)) for name, summaries in sorted(entry.metadata.event_types.items())} for entry in entries
     ]
+    delivered = [dict(sorted(entry.delivered.items())) for entry in entries]
     arrays = [
         *map(_nullable, texts),
         _map(parameters, text_column([_text(value) for each in parameters for value in each.values()])),
@@ -180,6 +197,7 @@ def _rows(entries: Sequence[Entry]) -> pa.Table:
             [entry.others for entry in entries],
             text_column([_described(each) for entry in entries for each in entry.others.values()]),
         ),
+        _map(delivered, _intervals([intervals for each in delivered for intervals in each.values()])),
     ]
     return pa.Table.from_arrays(arrays, schema=SCHEMA)
 
@@ -209,6 +227,12 @@ def _map(objects: Sequence[Mapping[str, Any]], items: pa.Array) -> pa.Array:
 
 def _lists(lists: Sequence[Sequence[str]]) -> pa.Array:
     return pa.ListArray.from_arrays(_offsets(map(len, lists)), text_column([text for each in lists for text in each]))
+
+
+def _intervals(sets: Sequence[IntervalSet]) -> pa.Array:
+    bounds = (array("q", [each[place] for intervals in sets for each in intervals]) for place in (0, 1))
+    columns = [pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(values)]) for values in bounds]
+    return pa.ListArray.from_arrays(_offsets(map(len, sets)), pa.StructArray.from_arrays(columns, ["start", "end"]))
 
 
 def _present(values: Sequence[object]) -> pa.Array:
@@ -242,4 +266,5 @@ def entries(table: pa.Table) -> Iterator[Entry]:
             name: Metadata.from_json({**msgspec.json.decode(text), "metadata-key": metadata.key})
             for name, text in row["others"] or ()
         }
-        yield Entry(metadata, Seen(0, first, last), others)
+        delivered = {name: IntervalSet.of((each["start"], each["end"]) for each in found) for name, found in row["delivered"] or ()}
+        yield Entry(metadata, Seen(0, first, last), others, delivered)

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from esmond_etl.model.batch import Batch
 from esmond_etl.model.errors import SinkError
+from esmond_etl.model.interval import IntervalSet
 from esmond_etl.model.series import Series, Summary
 from esmond_etl.plugin.sink import Load, Receipt, Reject, Task
 from esmond_etl.tables import columns
@@ -191,9 +192,9 @@ class DayLoad(Load):
             self._ended.add(series)
 
     @property
-    def ended(self) -> set[Series]:
-        """The series that are complete."""
-        return self._ended
+    def delivered(self) -> dict[Series, IntervalSet]:
+        """The series that are complete, and the time of the task."""
+        return dict.fromkeys(self._ended, IntervalSet([self.task.interval]))
 
     def seen(self) -> dict[Series, Seen]:
         """What was written of each series that has ended; raises SinkError if one has not."""

@@ -145,9 +145,9 @@ def schema(kind: Kind) -> pa.Schema:
 
 def _described(together: Sequence[Delivery], old: pa.Table) -> pa.Table | None:
     """The table of metadata with the series of the deliveries in it; None if that changes nothing."""
-    ended, seen = set(together[0].ended), dict(together[0].delivered)
+    delivered, seen = together[0].delivered, dict(together[0].rows)
     for each in together[1:]:
-        ended |= each.ended
-        seen.update({series: seen.get(series, NOTHING).with_rows(*rows) for series, rows in each.delivered.items()})
-    rows = catalog.replaced(old.cast(catalog.SCHEMA), ended, seen)
+        delivered |= {series: intervals.union(delivered.get(series, ())) for series, intervals in each.delivered.items()}
+        seen |= {series: seen.get(series, NOTHING).with_rows(*rows) for series, rows in each.rows.items()}
+    rows = catalog.replaced(catalog.completed(old), delivered, seen)
     return None if rows is None else rows.cast(_METADATA)

@@ -28,7 +28,7 @@ class Delivery(DayLoad):
         self._files, self._deliver = files, deliver
         self._begun: list[str] = []  # files that no commit may name yet
         self.new: list[DayFile] = []
-        self.delivered: dict[Series, Seen] = {}
+        self.rows: dict[Series, Seen] = {}
 
     def create(self, shelf: Shelf, day: int, kind: Kind) -> NewFile:
         """Begin a file where readers of the table do not look for it yet."""
@@ -44,7 +44,7 @@ class Delivery(DayLoad):
 
     def commit(self) -> Receipt:
         """Put the rows into the tables, and return when they are durable. Raises SinkError if that fails."""
-        self.delivered = self.seen()
+        self.rows = self.seen()
         with reported(SinkError, self._shown):
             self.new = list(self.finished())
             self._files.sync(each.written.path for each in self.new)

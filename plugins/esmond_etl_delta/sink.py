@@ -12,16 +12,17 @@ from typing import Annotated, ClassVar, Literal, Self
 import pyarrow as pa
 from pydantic import AfterValidator, Field, PrivateAttr, SecretStr
 
-from esmond_etl import Batch, Context, Features, Interval, Load, OwnedSink, Series, SinkError, Task
-from esmond_etl.tables import columns
+from esmond_etl import Batch, Context, Features, Interval, IntervalSet, Load, OwnedSink, Series, SeriesId, SinkError, Task
+from esmond_etl.tables import catalog, columns
 from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.load import DAY
 from esmond_etl.tables.places import without_secrets
 from esmond_etl_delta.commits import Commits
 from esmond_etl_delta.compact import compact
 from esmond_etl_delta.load import Delivery
 from esmond_etl_delta.names import METADATA, OWNERS, needed, plain, reported, table_of
 from esmond_etl_delta.reading import Reader
-from esmond_etl_delta.tables import Tables
+from esmond_etl_delta.tables import Tables, entries
 
 
 class DeltaSink(OwnedSink):
@@ -80,7 +81,7 @@ class DeltaSink(OwnedSink):
     @property
     def features(self) -> Features:
         """Several hosts may write to an object store."""
-        return Features(several_hosts="://" in self.path, together=86400, compacts=True)
+        return Features(several_hosts="://" in self.path, together=DAY, compacts=True, remembers=True)
 
     @classmethod
     def at(cls, place: str) -> Self | None:
@@ -126,6 +127,11 @@ class DeltaSink(OwnedSink):
         """The rows of the table `owners`."""
         with reported(SinkError, without_secrets(self.path)):
             return self._unopened().notes()
+
+    def delivered(self) -> dict[SeriesId, IntervalSet]:
+        """The column `delivered` of the table `metadata`."""
+        with reported(SinkError, self._tables.shown):
+            return catalog.delivered(entries(self._tables.open(METADATA)))
 
     def set_owner(self, name: str, note: str | None) -> None:
         """Change a row of the table `owners`."""

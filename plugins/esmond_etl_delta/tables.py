@@ -197,4 +197,4 @@ class Tables:
 
 def entries(table: DeltaTable | None) -> pa.Table:
     """The table of metadata, with the columns of `esmond_etl.tables.catalog`."""
-    return catalog.SCHEMA.empty_table() if table is None else whole(table).cast(catalog.SCHEMA)
+    return catalog.SCHEMA.empty_table() if table is None else catalog.completed(whole(table))

@@ -5,13 +5,13 @@ Its name hides it from readers of datapoints: `**/*.parquet` does not match it, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from esmond_etl import Series
+from esmond_etl import IntervalSet, Series, SeriesId
 from esmond_etl.tables import catalog
 from esmond_etl.tables.catalog import Entry, Seen
 from esmond_etl_parquet.place import Place
@@ -20,7 +20,7 @@ from esmond_etl_parquet.tree import Change, Tree, sync_all
 PATH: Final = "metadata/_table.pq"
 
 
-def update(tree: Tree, delivered: Iterable[Series], seen: Mapping[Series, Seen]) -> list[Change]:
+def update(tree: Tree, delivered: Mapping[Series, IntervalSet], seen: Mapping[Series, Seen]) -> list[Change]:
     """The change of the table in a delivery; empty if the table stays the same."""
     rows = catalog.replaced(_table(tree), delivered, seen)
     if rows is None:
@@ -29,6 +29,11 @@ def update(tree: Tree, delivered: Iterable[Series], seen: Mapping[Series, Seen])
     pq.write_table(rows, path, compression="zstd")
     sync_all([path])
     return [Change(PATH, path)]
+
+
+def delivered(tree: Place) -> dict[SeriesId, IntervalSet]:
+    """The time that has been delivered, of every series."""
+    return catalog.delivered(_table(tree))
 
 
 def entries(tree: Place) -> Iterator[Entry]:

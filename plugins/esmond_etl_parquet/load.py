@@ -44,7 +44,7 @@ class ParquetLoad(DayLoad):
             sync_all(new.values())
             with self.tree.exclusive():
                 changes = self._replacements(new)
-                changes += catalog.update(self.tree, self.ended, seen)
+                changes += catalog.update(self.tree, self.delivered, seen)
                 self._staged.clear()
                 self.tree.commit(changes)
         self.forget()

@@ -10,11 +10,11 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
-from esmond_etl import Batch, Context, Features, Interval, Load, OwnedSink, Series, SinkError, Task
+from esmond_etl import Batch, Context, Features, Interval, IntervalSet, Load, OwnedSink, Series, SeriesId, SinkError, Task
 from esmond_etl.tables import columns
 from esmond_etl.tables.columns import Kind
 from esmond_etl.tables.load import DAY, Shelf
-from esmond_etl_parquet import files, owners, reading
+from esmond_etl_parquet import catalog, files, owners, reading
 from esmond_etl_parquet.compact import compact
 from esmond_etl_parquet.load import ParquetLoad
 from esmond_etl_parquet.place import STAGING, Place, spoken
@@ -81,7 +81,7 @@ class ParquetSink(OwnedSink):
     @property
     def features(self) -> Features:
         """Several hosts may write to a disk that they share."""
-        return Features(several_hosts=self.shared_disk, together=DAY, compacts=True)
+        return Features(several_hosts=self.shared_disk, together=DAY, compacts=True, remembers=True)
 
     @classmethod
     def at(cls, place: str) -> Self | None:
@@ -128,6 +128,11 @@ class ParquetSink(OwnedSink):
         """The notes in `_owners/`."""
         with spoken(SinkError, self.path):
             return owners.read(Place(self.path))
+
+    def delivered(self) -> dict[SeriesId, IntervalSet]:
+        """The column `delivered` of the table of metadata."""
+        with spoken(SinkError, self.path):
+            return catalog.delivered(self._tree)
 
     def set_owner(self, name: str, note: str | None) -> None:
         """Change a note in `_owners/`."""

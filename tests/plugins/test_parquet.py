@@ -238,6 +238,10 @@ def test_the_table_of_metadata_has_a_row_a_key(tmp_path: Path) -> None:
             "parameters_json": '{"key":"k1","note":"so","number":30}',
             "event_types": [("made-up", ["base"]), ("throughput", ["base"])],
             "others": [],
+            "delivered": [
+                ("made-up/base", [{"start": START, "end": START + DAY}]),
+                ("throughput/base", [{"start": START, "end": START + 2 * DAY}]),
+            ],
         },
         {
             "metadata_key": "k2",
@@ -246,6 +250,7 @@ def test_the_table_of_metadata_has_a_row_a_key(tmp_path: Path) -> None:
             "parameters_json": '{"key":"k2"}',
             "event_types": [("failures", ["base"])],
             "others": [],
+            "delivered": [("failures/base", [{"start": START, "end": START + DAY}])],
         },
     ]
 
@@ -286,11 +291,11 @@ def test_a_series_that_a_transform_describes_otherwise_keeps_that_to_itself(tmp_
     assert described(tmp_path) == said | {"throughput": ("Berkeley", "there")}
 
 
-def test_a_table_of_metadata_without_what_a_transform_says_is_read(tmp_path: Path) -> None:
+def test_a_table_of_metadata_of_an_older_version_is_read(tmp_path: Path) -> None:
     with opened(tmp_path) as sink:
         deliver(sink, {series(site="here"): [(START, 1.0)]}, ONE_DAY)
     file = tmp_path / "metadata/_table.pq"
-    pq.write_table(pq.ParquetFile(file).read().drop_columns(["others"]), file)
+    pq.write_table(pq.ParquetFile(file).read().drop_columns(["others", "delivered"]), file)
     assert described(tmp_path) == {"throughput": ("192.0.2.1", "here")}
 
 
