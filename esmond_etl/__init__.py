@@ -90,6 +90,9 @@ if TYPE_CHECKING:
     from esmond_etl.model.traffic import (
         Traffic,
     )
+    from esmond_etl.plugin.archives import (
+        ARCHIVE,
+    )
     from esmond_etl.plugin.executor import (
         Connect,
         Engine,
@@ -207,6 +210,7 @@ _HOMES = {
     ),
     "model.stopping": ("unless_stopped",),
     "model.traffic": ("Traffic",),
+    "plugin.archives": ("ARCHIVE",),
     "plugin.executor": (
         "Connect",
         "Engine",
@@ -247,6 +251,7 @@ _HOMES = {
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "ARCHIVE",
     "BASE",
     "EQUAL_IN_A_SECOND",
     "EVENT_TYPES",

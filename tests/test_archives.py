@@ -12,6 +12,7 @@ import duckdb
 import esmond_etl_archive
 import jsonschema
 import pytest
+from deltalake import DeltaTable
 from esmond_etl_archive.samples import START
 
 import esmond_etl
@@ -71,6 +72,19 @@ def test_all_archives_are_delivered_and_told_apart(twins: tuple[Any, Any], tmp_p
     ).fetchall()
     assert [row[:2] for row in rows] == [("new", "new"), ("old", "old")]
     assert rows[0][3] == rows[1][3] > 0
+
+
+def test_a_column_names_the_archive(twins: tuple[Any, Any], tmp_path: Path) -> None:
+    sinks = 'type = "parquet"\npath = "out"\n[[sink]]\ntype = "delta"\npath = "lake"'
+    pipeline = esmond_etl.load(written(tmp_path, *both(twins), sink=sinks))
+    assert pipeline.run().complete
+    assert all(each.same for each in pipeline.verify())
+    lake = DeltaTable(tmp_path / "lake" / "histogram-owdelay").to_pyarrow_dataset()  # noqa: F841 - DuckDB finds it by its name
+    for place in (f"read_parquet('{tmp_path}/out/event_type=histogram-owdelay/**/*.parquet')", "lake"):
+        found = duckdb.sql(f"select archive, split_part(metadata_key, ':', 1), count(*) from {place} group by all order by all")
+        (new, number), (old, same) = (((row[0], row[1]), row[2]) for row in found.fetchall())
+        assert (new, old) == (("new", "new"), ("old", "old"))
+        assert number == same > 0
 
 
 def test_metadata_that_are_the_same_stay_apart_in_one_mirror(twins: tuple[Any, Any], tmp_path: Path) -> None:

@@ -81,13 +81,14 @@ def test_the_parquet_sink_writes_the_same_columns() -> None:
     from esmond_etl.tables.columns import SCHEMAS
     from esmond_etl.tables.typed import TYPES
 
-    for kind, schema in SCHEMAS.items():
+    for (kind, is_named), schema in SCHEMAS.items():
         beside = [kind] if kind in TYPES else []  # what is opened beside `val`
         assert schema.names == [
             "ts",
             "val",
             *beside,
             *SUBJECT[:-2],
+            *(["archive"] if is_named else []),
         ]  # the event type and the summary are in the names of its folders
         assert [schema.field(name).type for name in SUBJECT[:-2]] == [TEXT] * len(SUBJECT[:-2])
 

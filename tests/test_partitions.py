@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from esmond_etl import NUMBER, TS, Metadata
 from esmond_etl.tables import rows as tables_rows
+from esmond_etl.tables.columns import Layout
 from esmond_etl.tables.partitions import Partition
 from esmond_etl.tables.parts import NewFile
 from esmond_etl.tables.rows import Rows, Subjects
@@ -34,7 +35,9 @@ def test_every_row_is_in_the_file_once_under_its_series(todo: list[Any]) -> None
     subjects, expected = Subjects(), defaultdict[str, list[int]](list)
     with TemporaryDirectory() as folder, TemporaryFile() as spill:
         path = Path(folder, "x.parquet")
-        partition = Partition("number", "throughput", create=lambda: NewFile("x", pa.OSFile(str(path), "wb"), "number"))
+        partition = Partition(
+            Layout("number"), "throughput", create=lambda: NewFile("x", pa.OSFile(str(path), "wb"), Layout("number"))
+        )
         for place, step in enumerate(todo):
             if step == "put by" and partition.rows.count:
                 partition.put_by(spill)
@@ -101,7 +104,7 @@ def test_what_was_put_by_is_gathered_into_as_few_row_groups_as_it_fills(
     monkeypatch.setattr(tables_rows, "GROUP_ROWS", 10)
     subjects = Subjects()
     path = str(tmp_path / "x.parquet")
-    partition = Partition("number", "throughput", create=lambda: NewFile(path, pa.OSFile(path, "wb"), "number"))
+    partition = Partition(Layout("number"), "throughput", create=lambda: NewFile(path, pa.OSFile(path, "wb"), Layout("number")))
     with TemporaryFile() as spill:
         for length in blocks:
             partition.rows.add(subjects.number(Metadata("k")), *columns(0, length))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 import msgspec
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from esmond_etl.model.batch import Batch
 from esmond_etl.model.columns import JSON_TEXT, NUMBER, TS, int_column, json_column, number_column, text_column
 from esmond_etl.model.series import SUBJECT_COLUMNS, Metadata, Series
+from esmond_etl.plugin.archives import ARCHIVE
 from esmond_etl.plugin.sink import Reject
 from esmond_etl.tables import typed
 from esmond_etl.tables.typed import Typed
@@ -50,26 +51,40 @@ _ALWAYS: Final = frozenset({"ts", "metadata_key", "parameters"})
 _TEXT: Final = pa.dictionary(pa.int32(), pa.string())
 
 
-def _schema(kind: Kind) -> pa.Schema:
+class Layout(NamedTuple):
+    """The columns of a file."""
+
+    kind: Kind
+    is_named: bool = False  #: whether a column names the archive that each row is from
+
+    @property
+    def subject(self) -> tuple[str, ...]:
+        """Its columns that describe the series of a datapoint."""
+        return (*SUBJECT, ARCHIVE) if self.is_named else SUBJECT
+
+
+def _schema(layout: Layout) -> pa.Schema:
+    kind = layout.kind
     beside = [(kind, typed.TYPES[kind])] if kind in TYPED else []
-    fields = [("ts", TS), ("val", VAL[kind]), *beside, *((name, _TEXT) for name in SUBJECT)]
+    fields = [("ts", TS), ("val", VAL[kind]), *beside, *((name, _TEXT) for name in layout.subject)]
     return pa.schema([pa.field(name, type_, name not in _ALWAYS) for name, type_ in fields])
 
 
-SCHEMAS: Final[dict[Kind, pa.Schema]] = {kind: _schema(kind) for kind in VAL}
+LAYOUTS: Final = tuple(Layout(kind, is_named) for kind in VAL for is_named in (False, True))
+
+SCHEMAS: Final[dict[Layout, pa.Schema]] = {layout: _schema(layout) for layout in LAYOUTS}
 
 
-def kind_of(schema: pa.Schema) -> Kind | None:
-    """The kind of a file with that schema; None if it is not one of ours."""
+def layout_of(schema: pa.Schema) -> Layout | None:
+    """The layout of a file with that schema; None if it is not one of ours."""
     found = schema.field("val").type if "val" in schema.names else None
-    beside = next((kind for kind in TYPED if kind in schema.names), None)
-    if beside is not None:
-        return beside if VAL[beside] == found else None
-    return next((kind for kind, val in VAL.items() if val == found), None)
+    beside: Kind | None = next((kind for kind in TYPED if kind in schema.names), None)
+    kind = beside or next((kind for kind, val in VAL.items() if val == found), None)
+    return Layout(kind, ARCHIVE in schema.names) if kind and VAL[kind] == found else None
 
 
 def subject_values(metadata: Metadata) -> tuple[str | None, ...]:
-    """The values of the `SUBJECT` columns for every datapoint under `metadata`."""
+    """The values of the `SUBJECT` columns for every datapoint under `metadata`, and the name of its archive."""
     return (
         metadata.key,
         metadata.source,
@@ -79,7 +94,13 @@ def subject_values(metadata: Metadata) -> tuple[str | None, ...]:
         metadata.input_source,
         metadata.input_destination,
         msgspec.json.encode(dict(metadata.parameters)).decode(),
+        _archive(metadata),
     )
+
+
+def _archive(metadata: Metadata) -> str | None:
+    named = metadata.parameters.get(ARCHIVE)
+    return named if isinstance(named, str) else None
 
 
 def subject_columns(subjects: Sequence[tuple[str | None, ...]], runs: pa.Array) -> Iterator[pa.DictionaryArray]:
@@ -119,8 +140,12 @@ class Converted:
     rejected: list[Reject]
 
 
-def natural_kind(batch: Batch, histograms: Kind, lists: bool) -> Kind:
-    """The kind of the first file of a partition."""
+def natural_layout(batch: Batch, histograms: Kind, lists: bool) -> Layout:
+    """The layout of the first file of a partition."""
+    return Layout(_natural_kind(batch, histograms, lists), _archive(batch.series.metadata) is not None)
+
+
+def _natural_kind(batch: Batch, histograms: Kind, lists: bool) -> Kind:
     val = batch.val.type
     if batch.series.data_type == "histogram" and (pa.types.is_map(val) or val == JSON_TEXT):
         return "map" if histograms == "delays" and not typed.of_delays(batch.series) else histograms

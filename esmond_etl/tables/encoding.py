@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from esmond_etl.tables import columns, typed
-from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.columns import Kind, Layout
 from esmond_etl.tables.rows import GROUP_ROWS
 from esmond_etl.tables.typed import Typed
 
@@ -43,7 +43,7 @@ def _encodings(kind: Kind) -> dict[str, str]:
 _ENCODINGS: Final[dict[Kind, dict[str, str]]] = {kind: _encodings(kind) for kind in columns.VAL}
 
 _DICTIONARIES: Final[dict[Kind, list[str]]] = {
-    kind: [*columns.SUBJECT, *(_BESIDE_DICTIONARIES[kind] if kind in columns.TYPED else [])] for kind in columns.VAL
+    kind: _BESIDE_DICTIONARIES[kind] if kind in columns.TYPED else [] for kind in columns.VAL
 }
 
 #: One page per column and row group: the smaller pages of newer versions of Arrow cost a fifth of the writing.
@@ -56,15 +56,15 @@ _PAGES: Final[dict[str, Any]] = (
 _DELTA: Final[dict[str, Any]] = {"coerce_timestamps": "us", "store_schema": False}
 
 
-def writer(stream: pa.NativeFile, kind: Kind, collector: list[pq.FileMetaData], is_delta: bool = False) -> pq.ParquetWriter:
+def writer(stream: pa.NativeFile, layout: Layout, collector: list[pq.FileMetaData], is_delta: bool = False) -> pq.ParquetWriter:
     """A writer of a new file; `collector` will have its metadata when the writer is closed."""
     return pq.ParquetWriter(
         stream,
-        columns.SCHEMAS[kind],
+        columns.SCHEMAS[layout],
         compression="zstd",
         compression_level=1,
-        use_dictionary=_DICTIONARIES[kind],
-        column_encoding=_ENCODINGS[kind],
+        use_dictionary=[*layout.subject, *_DICTIONARIES[layout.kind]],
+        column_encoding=_ENCODINGS[layout.kind],
         write_statistics=["ts", "metadata_key"],  # statistics of the other dictionaries cost as much as the rest of the writing
         write_batch_size=16384,
         metadata_collector=collector,
@@ -73,7 +73,7 @@ def writer(stream: pa.NativeFile, kind: Kind, collector: list[pq.FileMetaData], 
     )
 
 
-def restored(batch: pa.RecordBatch, kind: Kind) -> pa.RecordBatch:
+def restored(batch: pa.RecordBatch, layout: Layout) -> pa.RecordBatch:
     """Rows from a file, ready to be written again: a file has no seconds, as Parquet has none, and perhaps no dictionaries."""
-    schema = columns.SCHEMAS[kind]
+    schema = columns.SCHEMAS[layout]
     return pa.RecordBatch.from_arrays([batch.column(field.name).cast(field.type) for field in schema], schema=schema)

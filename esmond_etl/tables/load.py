@@ -21,7 +21,7 @@ from esmond_etl.model.series import Series, Summary
 from esmond_etl.plugin.sink import Load, Receipt, Reject, Task
 from esmond_etl.tables import columns
 from esmond_etl.tables.catalog import Seen
-from esmond_etl.tables.columns import VAL, Kind
+from esmond_etl.tables.columns import VAL, Layout
 from esmond_etl.tables.partitions import Partition
 from esmond_etl.tables.parts import NewFile, Written
 from esmond_etl.tables.rows import GROUP_BYTES, GROUP_ROWS, Subjects
@@ -58,7 +58,7 @@ class Days:
     """The partitions of one shelf."""
 
     shelf: Shelf
-    kinds: dict[int, Kind] = field(default_factory=dict)  #: by the Arrow type that `val` has in a batch
+    layouts: dict[int, Layout] = field(default_factory=dict)  #: by the Arrow type that `val` has in a batch
     partitions: dict[int, Partition] = field(default_factory=dict)  #: by day
 
 
@@ -84,7 +84,7 @@ class DayFile(NamedTuple):
 
     shelf: Shelf
     day: int  #: since 1970-01-01
-    kind: Kind
+    layout: Layout
     written: Written
     keys: frozenset[str]  #: the metadata keys whose rows it may have
 
@@ -92,9 +92,9 @@ class DayFile(NamedTuple):
 class DayLoad(Load):
     """Rows gathered by shelf and day: each day becomes one file. The sink decides where the files are, and how they are committed."""
 
-    def __init__(self, task: Task, kind: Callable[[Batch], Kind], shown: str) -> None:
-        """`kind` returns the kind of the files that a batch belongs to; it raises SinkError if the batch does not fit there."""
-        self.task, self._kind, self._shown = task, kind, shown
+    def __init__(self, task: Task, layout: Callable[[Batch], Layout], shown: str) -> None:
+        """`layout` returns the layout of the files that a batch belongs to; it raises SinkError if the batch does not fit there."""
+        self.task, self._layout, self._shown = task, layout, shown
         self._days = _ByShelf()
         self._subjects = Subjects()
         self._lanes: dict[int, Lane] = {}  # by identity: much cheaper to look up, and usually found
@@ -106,7 +106,7 @@ class DayLoad(Load):
         self._lock = threading.Lock()
 
     @abstractmethod
-    def create(self, shelf: Shelf, day: int, kind: Kind) -> NewFile:
+    def create(self, shelf: Shelf, day: int, layout: Layout) -> NewFile:
         """Begin a file."""
 
     @abstractmethod
@@ -117,12 +117,12 @@ class DayLoad(Load):
         """Add `batch`; raises SinkError if it cannot be stored."""
         try:
             lane = self._lanes.get(id(batch.series)) or self._lane(batch.series)
-            kind = lane.days.kinds.get(batch.val.type.id) or self._learn(lane, batch)
-            if batch.val.type == VAL[kind]:
-                self._take(lane, kind, batch)
+            layout = lane.days.layouts.get(batch.val.type.id) or self._learn(lane, batch)
+            if batch.val.type == VAL[layout.kind]:
+                self._take(lane, layout, batch)
             else:
                 with _CONVERSIONS:
-                    self._convert(lane, kind, batch)
+                    self._convert(lane, layout, batch)
         except (OSError, pa.ArrowException, ValueError) as error:
             raise SinkError(f"{self._shown}: {batch.series}: {' '.join(str(error).split())}") from error
 
@@ -134,19 +134,19 @@ class DayLoad(Load):
                 lane = self._by_series[series] = self._lanes[id(series)] = Lane(series, number, self._days[Shelf.of(series)])
             return lane
 
-    def _learn(self, lane: Lane, batch: Batch) -> Kind:
-        kind = lane.days.kinds[batch.val.type.id] = self._kind(batch)
-        return kind
+    def _learn(self, lane: Lane, batch: Batch) -> Layout:
+        layout = lane.days.layouts[batch.val.type.id] = self._layout(batch)
+        return layout
 
-    def _convert(self, lane: Lane, kind: Kind, batch: Batch) -> None:
+    def _convert(self, lane: Lane, layout: Layout, batch: Batch) -> None:
         for part in _parts(batch):
-            converted = columns.convert(part, kind)
+            converted = columns.convert(part, layout.kind)
             with self._lock:
                 self._rejected += converted.rejected
             if len(converted.ts):
-                self._take(lane, kind, Batch.of(batch.series, converted.ts, converted.val))
+                self._take(lane, layout, Batch.of(batch.series, converted.ts, converted.val))
 
-    def _take(self, lane: Lane, kind: Kind, batch: Batch) -> None:
+    def _take(self, lane: Lane, layout: Layout, batch: Batch) -> None:
         """Add the rows to their days."""
         moments, ts, val = batch.moments, batch.ts, batch.val
         # other threads wait for the lock: do nothing slow while holding it
@@ -156,13 +156,13 @@ class DayLoad(Load):
             lane.first = moments[0] if lane.first is None else min(moments[0], lane.first)
             lane.last = moments[-1] if lane.last is None else max(moments[-1], lane.last)
             for day, piece_ts, piece_val in pieces:
-                self._add(lane, kind, day, piece_ts, piece_val)
+                self._add(lane, layout, day, piece_ts, piece_val)
 
-    def _add(self, lane: Lane, kind: Kind, day: int, ts: pa.Array, val: pa.Array) -> None:
+    def _add(self, lane: Lane, layout: Layout, day: int, ts: pa.Array, val: pa.Array) -> None:
         partition = lane.days.partitions.get(day)
         if partition is None:
-            create = partial(self.create, lane.days.shelf, day, kind)
-            partition = lane.days.partitions[day] = Partition(kind, lane.series.event_type, create=create)
+            create = partial(self.create, lane.days.shelf, day, layout)
+            partition = lane.days.partitions[day] = Partition(layout, lane.series.event_type, create=create)
         if partition.rows.count + len(ts) > GROUP_ROWS or partition.rows.bytes >= GROUP_BYTES:
             self._relieve(partition)
         self._buffered += partition.rows.add(lane.number, ts, val)
@@ -214,7 +214,7 @@ class DayLoad(Load):
             for day, partition in days.partitions.items():
                 written = partition.finish(self._subjects, keys[shelf], self._spill)
                 if written is not None:
-                    yield DayFile(shelf, day, partition.kind, written, keys[shelf])
+                    yield DayFile(shelf, day, partition.layout, written, keys[shelf])
 
     @cached_property
     def replaced(self) -> dict[Shelf, frozenset[str]]:

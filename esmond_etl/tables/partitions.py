@@ -25,7 +25,7 @@ class Partition(Gathered):
 
     def _write(self, rows: Rows, subjects: Subjects) -> None:
         self.file = self.file or self.create()
-        self.file.write(rows.table(subjects, self.kind, self.event_type))
+        self.file.write(rows.table(subjects, self.layout, self.event_type))
 
     def finish(self, subjects: Subjects, keys: Collection[str], spill: IO[bytes] | None) -> Written | None:
         """Write the rest and complete the file; None if there were no rows, and so no file."""

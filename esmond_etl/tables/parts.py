@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from esmond_etl.model.columns import text_column, ts_bounds
 from esmond_etl.model.interval import Interval
 from esmond_etl.tables import columns, encoding
-from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.columns import Layout
 from esmond_etl.tables.rows import GROUP_ROWS
 
 #: The entry of a file's footer with its metadata keys.
@@ -54,11 +54,11 @@ class Written(NamedTuple):
 class NewFile:
     """A Parquet file that is being written."""
 
-    def __init__(self, path: str, stream: pa.NativeFile, kind: Kind, is_delta: bool = False) -> None:
+    def __init__(self, path: str, stream: pa.NativeFile, layout: Layout, is_delta: bool = False) -> None:
         """`path` is how the caller knows the file; `is_delta`: with the types that Delta tables have."""
         self.path, self._stream = path, stream
         self._metadata: list[pq.FileMetaData] = []
-        self._writer = encoding.writer(stream, kind, self._metadata, is_delta)
+        self._writer = encoding.writer(stream, layout, self._metadata, is_delta)
 
     def write(self, rows: pa.Table | pa.RecordBatch) -> None:
         """Write some rows, as one or more row groups."""
@@ -108,10 +108,10 @@ def _has_keys(column: pa.Array, keys: pa.Array) -> pa.Array:
     return pc.is_in(column, value_set=keys)
 
 
-def take_out(file: pq.ParquetFile, cuts: Sequence[Cut], create: Callable[[Kind], NewFile]) -> Left:
+def take_out(file: pq.ParquetFile, cuts: Sequence[Cut], create: Callable[[Layout], NewFile]) -> Left:
     """Copy a file without some of its rows; raises ValueError if it is not one of ours."""
-    kind = columns.kind_of(file.schema_arrow)
-    if kind is None or "metadata_key" not in file.schema_arrow.names:
+    layout = columns.layout_of(file.schema_arrow)
+    if layout is None or "metadata_key" not in file.schema_arrow.names:
         raise ValueError("not a file of this sink: move it elsewhere")
     listed = keys_in(file)
     rows: int = file.metadata.num_rows
@@ -122,9 +122,9 @@ def take_out(file: pq.ParquetFile, cuts: Sequence[Cut], create: Callable[[Kind],
     dropped = sum(pc.sum(_any_of(batch, unwanted)).as_py() or 0 for batch in probe)
     if not 0 < dropped < rows:
         return Left(dropped, rows - dropped, None)
-    new = create(kind)
+    new = create(layout)
     for batch in file.iter_batches(use_threads=False):
-        new.write(encoding.restored(batch.filter(pc.invert(_any_of(batch, unwanted))), kind))
+        new.write(encoding.restored(batch.filter(pc.invert(_any_of(batch, unwanted))), layout))
     return Left(dropped, rows - dropped, new.finish(listed))
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from esmond_etl.model.columns import NUMBER, TS, int_column
 from esmond_etl.model.series import Metadata
 from esmond_etl.tables import columns, typed
-from esmond_etl.tables.columns import VAL, Kind
+from esmond_etl.tables.columns import VAL, Layout
 
 #: Rows, and bytes, per row group of a Parquet file.
 GROUP_ROWS: Final = 65536
@@ -83,20 +83,20 @@ class Rows:
             result.val.append(self.val[run])
         return result
 
-    def table(self, subjects: Subjects, kind: Kind, event_type: str) -> pa.Table:
-        """The rows with all their columns; the schema is that of `kind`."""
+    def table(self, subjects: Subjects, layout: Layout, event_type: str) -> pa.Table:
+        """The rows with all their columns; the schema is that of `layout`."""
         present = sorted(set(self.subjects))
         places = {number: place for place, number in enumerate(present)}
         runs = array("i")
         for number, length in zip(self.subjects, self.lengths, strict=True):
             runs.extend(array("i", (places[number],)) * length)
         of_row = int_column(runs)
-        said = columns.subject_columns([subjects.values[number] for number in present], of_row)
+        said = columns.subject_columns([subjects.values[number][: len(layout.subject)] for number in present], of_row)
         # copying pays for small values, but not for large ones
-        val = pa.chunked_array(self.val) if kind in ("map", "json") else pa.concat_arrays(self.val)
-        widths = [typed.width(subjects.metadata[number], event_type) for number in present] if kind == "delays" else []
-        arrays = [pa.concat_arrays(self.ts), val, *columns.beside(kind, val, widths, of_row), *said]
-        return pa.Table.from_arrays(arrays, schema=columns.SCHEMAS[kind])
+        val = pa.chunked_array(self.val) if layout.kind in ("map", "json") else pa.concat_arrays(self.val)
+        widths = [typed.width(subjects.metadata[number], event_type) for number in present] if layout.kind == "delays" else []
+        arrays = [pa.concat_arrays(self.ts), val, *columns.beside(layout.kind, val, widths, of_row), *said]
+        return pa.Table.from_arrays(arrays, schema=columns.SCHEMAS[layout])
 
 
 class Block(NamedTuple):
@@ -114,7 +114,7 @@ class Block(NamedTuple):
 class Gathered:
     """Rows of one event type, in memory or spilled to a file."""
 
-    kind: Kind
+    layout: Layout
     event_type: str
     rows: Rows = field(default_factory=Rows)
     blocks: list[Block] = field(default_factory=list)
@@ -131,7 +131,7 @@ class Gathered:
 
     def _fetch(self, block: Block, spill: IO[bytes]) -> Rows:
         spill.seek(block.place)
-        schema = pa.schema([("ts", TS), ("val", VAL[self.kind])])
+        schema = pa.schema([("ts", TS), ("val", VAL[self.layout.kind])])
         batch = pa.ipc.read_record_batch(pa.py_buffer(spill.read(block.size)), schema)
         return Rows(block.subjects, block.lengths, [batch.column(0)], [batch.column(1)], block.rows, block.bytes)
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 from esmond_etl import SinkError, Summary
 from esmond_etl.tables import catalog, columns
 from esmond_etl.tables.catalog import NOTHING
-from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.columns import Layout
 from esmond_etl.tables.load import DayFile
 from esmond_etl.tables.parts import Cut, NewFile, keys_in, take_out
 from esmond_etl_delta.actions import Live, added, folder
@@ -75,7 +75,7 @@ class Commits:
         about = {"esmond_etl.tasks": " ".join(sorted(each.task.id for each in together))}
         versions: dict[str, int | None] = {}
         for name, change in sorted(_changes(together).items()):
-            wanted = schema(change.new[0].kind) if change.new else None
+            wanted = schema(change.new[0].layout) if change.new else None
             self._remember(change)
             versions[name] = self._tables.change(name, wanted, partial(self._actions, name, change), about)
         if versions:
@@ -121,9 +121,9 @@ class Commits:
                 self._keys[path] = keys_in(file)
         return self._keys[path]
 
-    def _create(self, old: str, kind: Kind) -> NewFile:
+    def _create(self, old: str, layout: Layout) -> NewFile:
         path = f"{old.rpartition('/')[0]}/{uuid4().hex}.parquet"
-        return NewFile(path, self._tables.files.create(path), kind, is_delta=True)
+        return NewFile(path, self._tables.files.create(path), layout, is_delta=True)
 
 
 def _changes(together: Sequence[Delivery]) -> dict[str, Change]:
@@ -137,10 +137,10 @@ def _changes(together: Sequence[Delivery]) -> dict[str, Change]:
     return changes
 
 
-def schema(kind: Kind) -> pa.Schema:
+def schema(layout: Layout) -> pa.Schema:
     """The columns of a table."""
     first = pa.schema([("summary", pa.string()), ("date", pa.date32())])
-    return schema_of(pa.schema([*first, *columns.SCHEMAS[kind]]))
+    return schema_of(pa.schema([*first, *columns.SCHEMAS[layout]]))
 
 
 def _described(together: Sequence[Delivery], old: pa.Table) -> pa.Table | None:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr
 
 from esmond_etl import Batch, Context, Features, Interval, IntervalSet, Load, OwnedSink, Series, SeriesId, SinkError, Task
 from esmond_etl.tables import catalog, columns
-from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.columns import Layout
 from esmond_etl.tables.load import DAY
 from esmond_etl.tables.places import without_secrets
 from esmond_etl_delta.commits import Commits
@@ -31,9 +31,9 @@ class DeltaSink(OwnedSink):
     Columns: `summary` (`base`, `average-86400`), `date`, `ts` (UTC), `val` (a number; for histograms a map<string, int64> of counts by
     bucket; for everything else the value's JSON text); beside it, where there is something to open, `hops`, `traces`, `intervals`,
     `streams` or `delays`; `metadata_key`, `source`, `destination`, `measurement_agent`, `tool_name`, `input_source`,
-    `input_destination` (texts); `parameters` (JSON text: all other metadata). Statistics of histograms have a table of their own,
-    such as `histogram-owdelay-statistics`. The table `metadata` has a row for each metadata key; `owners` a note of each
-    pipeline that delivers here.
+    `input_destination` (texts); `parameters` (JSON text: all other metadata); `archive` if the pipeline names its archives. Statistics of
+    histograms have a table of their own, such as `histogram-owdelay-statistics`. The table `metadata` has a row for each metadata
+    key; `owners` a note of each pipeline that delivers here.
 
     Each delivery replaces what the same series had in the same time, in one commit a table: readers see all of it or nothing.
     The ids of its tasks are in the commit's metadata.
@@ -65,14 +65,14 @@ class DeltaSink(OwnedSink):
     _tables: Tables = PrivateAttr()
     _commits: Commits = PrivateAttr()
     _reader: Reader = PrivateAttr()
-    _kinds: dict[str, Kind] = PrivateAttr()
+    _layouts: dict[str, Layout] = PrivateAttr()
     _lock: threading.Lock = PrivateAttr()
 
     def open(self, context: Context) -> None:
         """Import the heavy modules; tables are created when there are rows for them."""
         self._tables = self._unopened()
         self._commits, self._reader = Commits(self._tables), Reader(self._tables)
-        self._kinds, self._lock = {}, threading.Lock()
+        self._layouts, self._lock = {}, threading.Lock()
 
     def _unopened(self) -> Tables:
         needed()
@@ -145,26 +145,26 @@ class DeltaSink(OwnedSink):
 
     def begin(self, task: Task) -> Load:
         """Begin the delivery of one task to the tables."""
-        return Delivery(self._tables.files, self._commits.deliver, task, self._kind, self._tables.shown)
+        return Delivery(self._tables.files, self._commits.deliver, task, self._layout, self._tables.shown)
 
-    def _kind(self, batch: Batch) -> Kind:
-        """The kind of the table that `batch` belongs to, which the first batch decided; raises SinkError if this one does not fit."""
+    def _layout(self, batch: Batch) -> Layout:
+        """The layout of the table that `batch` belongs to, which the first batch decided; raises SinkError if this one does not fit."""
         name = table_of(batch.series.event_type, batch.series.summary)
-        wanted = columns.natural_kind(batch, self.histograms, self.lists)
+        wanted = columns.natural_layout(batch, self.histograms, self.lists)
         with self._lock:
-            kind = self._kinds.get(name)
-            if kind is None:
-                kind = self._kinds[name] = self._held(name) or wanted
-        if kind != wanted and columns.NOUNS[kind] != columns.NOUNS[wanted]:  # files without the typed list stay without it
+            layout = self._layouts.get(name)
+            if layout is None:
+                layout = self._layouts[name] = self._held(name) or wanted
+        if columns.NOUNS[layout.kind] != columns.NOUNS[wanted.kind]:  # files without the typed list stay without it
             raise SinkError(
-                f"{batch.series}: the table {self._tables.shown}/{name} holds {columns.NOUNS[kind]}, and this would be"
-                f" {columns.NOUNS[wanted]}: write to another path, or move that table away"
+                f"{batch.series}: the table {self._tables.shown}/{name} holds {columns.NOUNS[layout.kind]}, and this would be"
+                f" {columns.NOUNS[wanted.kind]}: write to another path, or move that table away"
             )
-        return kind
+        return layout
 
-    def _held(self, name: str) -> Kind | None:
+    def _held(self, name: str) -> Layout | None:
         table = self._tables.known(name)
-        return None if table is None else columns.kind_of(pa.schema(table.schema()))
+        return None if table is None else columns.layout_of(pa.schema(table.schema()))
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
         """The tables' datapoints of `series` in `interval`, oldest first.

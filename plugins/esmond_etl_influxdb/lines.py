@@ -17,7 +17,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from esmond_etl import BASE, Batch, Series
+from esmond_etl import ARCHIVE, BASE, Batch, Series
 from esmond_etl_influxdb.fields import Points
 
 #: The tags of every series, if its metadata have the field.
@@ -28,7 +28,7 @@ SUMMARY_TAGS: Final = ("summary_type", "summary_window")
 _CONTROL: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _NAME: Final = str.maketrans({**_CONTROL, ",": "\\,", " ": "\\ "})
 _TAG: Final = str.maketrans({**_CONTROL, ",": "\\,", " ": "\\ ", "=": "\\="})
-_LOST_BACKSLASH: Final = re.compile(r"\\(?=[,= ]|$)")
+_LOST_BACKSLASH: Final = re.compile(r"\\(?=[,= ]|\Z)")
 
 
 def measurement(series: Series, prefix: str = "") -> str:
@@ -42,10 +42,10 @@ def tag_name(parameter: str) -> str:
 
 
 def tags(series: Series, parameters: Sequence[str] = ()) -> dict[str, str]:
-    """The tags of all points of `series`, unescaped, by name; `parameters` are metadata parameters to add."""
+    """The tags of all points of `series`, unescaped, by name; `parameters` are metadata parameters to add to the name of the archive."""
     metadata = series.metadata
     values = {name: getattr(metadata, "key" if name == "metadata_key" else name) for name in TAGS}
-    values |= {tag_name(name): metadata.parameters.get(name) for name in parameters}
+    values |= {tag_name(name): metadata.parameters.get(name) for name in (ARCHIVE, *parameters)}
     if series.summary != BASE:
         values |= zip(SUMMARY_TAGS, (series.summary.type, str(series.summary.window)), strict=True)
     texts = {name: _text(value) for name, value in sorted(values.items()) if value is not None}

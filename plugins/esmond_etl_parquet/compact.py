@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from esmond_etl import Interval
 from esmond_etl.tables import columns, encoding
-from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.columns import Layout
 from esmond_etl.tables.load import DAY, Shelf
 from esmond_etl.tables.parts import NewFile, keys_in
 from esmond_etl.tables.rows import GROUP_BYTES, GROUP_ROWS
@@ -39,7 +39,7 @@ class _Mergeable(NamedTuple):
     part: Part
     identity: tuple[int, int]  # size and mtime: they change with the content
     keys: frozenset[str]
-    kind: Kind
+    layout: Layout
 
 
 def compact(tree: Tree) -> Iterator[Compacted]:
@@ -84,15 +84,15 @@ def _mergeable(tree: Tree, shelf: Shelf, day: int) -> list[_Mergeable]:
     found = []
     for part in files.parts(tree, shelf, day, Interval(day * DAY, day * DAY + DAY)):
         with tree.input(part.path) as stream, pq.ParquetFile(stream) as file:
-            keys, kind = keys_in(file), columns.kind_of(file.schema_arrow)
-        if keys is not None and kind is not None and part.name in identities:
-            found.append(_Mergeable(part, identities[part.name], keys, kind))
+            keys, layout = keys_in(file), columns.layout_of(file.schema_arrow)
+        if keys is not None and layout is not None and part.name in identities:
+            found.append(_Mergeable(part, identities[part.name], keys, layout))
     return sorted(found, key=lambda each: (each.part.group, each.part.interval))
 
 
 def _choose(found: list[_Mergeable]) -> list[_Mergeable]:
     """All files, or all but one that is so large that it is not worth rewriting."""
-    if len(found) <= FEW or len({each.kind for each in found}) > 1:
+    if len(found) <= FEW or len({each.layout for each in found}) > 1:
         return []
     largest = max(found, key=lambda each: each.identity[0])
     rest = [each for each in found if each is not largest]
@@ -108,10 +108,10 @@ def _name(merged: list[_Mergeable]) -> str:
 def _merge(tree: Tree, chosen: list[_Mergeable]) -> str:
     """A durable local file with the rows of all."""
     target = tree.scratch()
-    kind = chosen[0].kind
-    new = NewFile(target, pa.OSFile(target, "wb"), kind)
+    layout = chosen[0].layout
+    new = NewFile(target, pa.OSFile(target, "wb"), layout)
     for table in _gathered(_batches(tree, chosen)):
-        new.write(table.cast(columns.SCHEMAS[kind]))
+        new.write(table.cast(columns.SCHEMAS[layout]))
     new.finish(frozenset().union(*(each.keys for each in chosen)))
     sync_all([target])
     return target
@@ -120,7 +120,7 @@ def _merge(tree: Tree, chosen: list[_Mergeable]) -> str:
 def _batches(tree: Tree, chosen: list[_Mergeable]) -> Iterator[pa.RecordBatch]:
     for each in chosen:
         with tree.input(each.part.path) as stream, pq.ParquetFile(stream) as file:
-            yield from (encoding.restored(batch, each.kind) for batch in file.iter_batches(GROUP_ROWS // 8, use_threads=False))
+            yield from (encoding.restored(batch, each.layout) for batch in file.iter_batches(GROUP_ROWS // 8, use_threads=False))
 
 
 def _gathered(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from esmond_etl import TS, Batch, Interval, Series, SinkError, Summary, text_column
 from esmond_etl.tables import columns
 from esmond_etl.tables import parts as shared
-from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.columns import Layout
 from esmond_etl.tables.load import DAY, Shelf
 from esmond_etl.tables.parts import Cut, Left, NewFile, groups_with, keys_in, rows_of
 from esmond_etl_parquet.place import Place
@@ -133,15 +133,15 @@ class Groups:
         return not known.isdisjoint(keys)
 
 
-def held_kind(tree: Place, shelf: Shelf) -> Kind | None:
-    """The kind of the files of a shelf; None if it has no files."""
+def held_layout(tree: Place, shelf: Shelf) -> Layout | None:
+    """The layout of the files of a shelf; None if it has no files."""
     for day in days(tree, shelf, Interval(-(1 << 62), 1 << 62)):
         for part in parts(tree, shelf, day, Interval(day * DAY, day * DAY + DAY)):
             with tree.input(part.path) as stream, pq.ParquetFile(stream) as file:
-                kind = columns.kind_of(file.schema_arrow)
-            if kind is None:
+                layout = columns.layout_of(file.schema_arrow)
+            if layout is None:
                 raise SinkError(f"{tree.shown}/{part.path}: not a file of this sink: move it elsewhere")
-            return kind
+            return layout
     return None
 
 
@@ -162,9 +162,9 @@ def read_rows(tree: Place, part: Part, series: Series, interval: Interval) -> It
 def take_out(tree: Tree, part: Part, cut: Cut) -> Left:
     """Write a file to a new local file, without some rows; raises ValueError if it is not a file of the sink."""
 
-    def create(kind: Kind) -> NewFile:
+    def create(layout: Layout) -> NewFile:
         path = tree.scratch()
-        return NewFile(path, pa.OSFile(path, "wb"), kind)
+        return NewFile(path, pa.OSFile(path, "wb"), layout)
 
     with tree.input(part.path) as stream, pq.ParquetFile(stream) as file:
         try:

@@ -9,7 +9,7 @@ from typing import IO
 import pyarrow as pa
 
 from esmond_etl import Batch, Interval, Receipt, SinkError, Task
-from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.columns import Layout
 from esmond_etl.tables.load import DAY, DayLoad, Shelf
 from esmond_etl.tables.parts import Cut, NewFile
 from esmond_etl_parquet import catalog, files
@@ -21,16 +21,16 @@ from esmond_etl_parquet.tree import Change, Tree, sync_all
 class ParquetLoad(DayLoad):
     """At commit the file of each day replaces the earlier rows."""
 
-    def __init__(self, tree: Tree, groups: files.Groups, task: Task, kind: Callable[[Batch], Kind]) -> None:
-        """`kind` returns the kind of the files that a batch belongs to; it raises SinkError if the batch does not fit there."""
-        super().__init__(task, kind, tree.shown)
+    def __init__(self, tree: Tree, groups: files.Groups, task: Task, layout: Callable[[Batch], Layout]) -> None:
+        """`layout` returns the layout of the files that a batch belongs to; it raises SinkError if the batch does not fit there."""
+        super().__init__(task, layout, tree.shown)
         self.tree, self._groups = tree, groups
         self._staged: list[str] = []
 
-    def create(self, shelf: Shelf, day: int, kind: Kind) -> NewFile:
+    def create(self, shelf: Shelf, day: int, layout: Layout) -> NewFile:
         """Begin a local file that is to be staged."""
         self._staged.append(self.tree.scratch())
-        return NewFile(self._staged[-1], pa.OSFile(self._staged[-1], "wb"), kind)
+        return NewFile(self._staged[-1], pa.OSFile(self._staged[-1], "wb"), layout)
 
     def spill(self) -> IO[bytes]:
         """A file beside the staged ones."""

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field, PrivateAttr
 
 from esmond_etl import Batch, Context, Features, Interval, IntervalSet, Load, OwnedSink, Series, SeriesId, SinkError, Task
 from esmond_etl.tables import columns
-from esmond_etl.tables.columns import Kind
+from esmond_etl.tables.columns import Layout
 from esmond_etl.tables.load import DAY, Shelf
 from esmond_etl_parquet import catalog, files, owners, reading
 from esmond_etl_parquet.compact import compact
@@ -34,11 +34,11 @@ class ParquetSink(OwnedSink):
 
     Columns: `ts` (UTC, seconds); `val` (a number; for histograms a map<string, int64> of counts by bucket; for everything else the
     value's JSON text); beside it, where there is something to open, `hops` (packet-trace), `traces` (packet-trace-multi), `intervals`
-    (subintervals), `streams` (subintervals of streams), `delays` (histograms of delays): typed lists; `metadata_key`,
-    `source`, `destination`, `measurement_agent`, `tool_name`, `input_source`, `input_destination` (texts); `parameters` (JSON text: all
-    other metadata). The event type, the summary (`base`, `average-86400`) and the date are in the folders' names. A folder keeps the
-    columns that it began with. `metadata/_table.pq` has a row for each metadata key; `_owners/` has a note of each pipeline
-    that delivers here.
+    (subintervals), `streams` (subintervals of streams), `delays` (histograms of delays): typed lists; `metadata_key`, `source`,
+    `destination`, `measurement_agent`, `tool_name`, `input_source`, `input_destination` (texts); `parameters` (JSON text: all other
+    metadata); `archive` if the pipeline names its archives. The event type, the summary (`base`, `average-86400`) and the date are in
+    the folders' names. A folder keeps the columns that it began with. `metadata/_table.pq` has a row for each metadata key; `_owners/`
+    has a note of each pipeline that delivers here.
 
     A task is committed whole: its files are written aside and made durable, then a journal says what goes where, then that is carried
     out. Killed before the journal, nothing has changed; killed after, the next run, source or `compact` carries it out to its end first.
@@ -66,7 +66,7 @@ class ParquetSink(OwnedSink):
 
     _tree: Tree = PrivateAttr()
     _groups: files.Groups = PrivateAttr()
-    _kinds: dict[Shelf, Kind] = PrivateAttr()
+    _layouts: dict[Shelf, Layout] = PrivateAttr()
     _lock: threading.Lock = PrivateAttr()
     _recent: Recent = PrivateAttr()
 
@@ -75,7 +75,7 @@ class ParquetSink(OwnedSink):
         with spoken(SinkError, self.path):
             self._tree = Tree(self.path)
             self._tree.open()
-        self._groups, self._kinds, self._lock = files.Groups(self._tree), {}, threading.Lock()
+        self._groups, self._layouts, self._lock = files.Groups(self._tree), {}, threading.Lock()
         self._recent = Recent(self._tree)
 
     @property
@@ -141,23 +141,23 @@ class ParquetSink(OwnedSink):
 
     def begin(self, task: Task) -> Load:
         """Begin the delivery of one task to the tree."""
-        return ParquetLoad(self._tree, self._groups, task, self._kind)
+        return ParquetLoad(self._tree, self._groups, task, self._layout)
 
-    def _kind(self, batch: Batch) -> Kind:
-        """The kind of the files that `batch` belongs to, which the first batch decided; raises SinkError if this one does not fit."""
+    def _layout(self, batch: Batch) -> Layout:
+        """The layout of the files that `batch` belongs to, which the first batch decided; raises SinkError if this one does not fit."""
         shelf = Shelf.of(batch.series)
-        wanted = columns.natural_kind(batch, self.histograms, self.lists)
+        wanted = columns.natural_layout(batch, self.histograms, self.lists)
         with self._lock:
-            kind = self._kinds.get(shelf)
-            if kind is None:
+            layout = self._layouts.get(shelf)
+            if layout is None:
                 with self._tree.exclusive():
-                    kind = self._kinds[shelf] = files.held_kind(self._tree, shelf) or wanted
-        if kind != wanted and columns.NOUNS[kind] != columns.NOUNS[wanted]:  # files without the typed list stay without it
+                    layout = self._layouts[shelf] = files.held_layout(self._tree, shelf) or wanted
+        if columns.NOUNS[layout.kind] != columns.NOUNS[wanted.kind]:  # files without the typed list stay without it
             raise SinkError(
-                f"{batch.series}: {self._tree.shown}/{files.folder_of(shelf)} holds {columns.NOUNS[kind]}, and this would be"
-                f" {columns.NOUNS[wanted]}: write to another path, or move that folder away"
+                f"{batch.series}: {self._tree.shown}/{files.folder_of(shelf)} holds {columns.NOUNS[layout.kind]}, and this would be"
+                f" {columns.NOUNS[wanted.kind]}: write to another path, or move that folder away"
             )
-        return kind
+        return layout
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
         """The tree's datapoints of `series` in `interval`, oldest first.

@@ -82,6 +82,11 @@ def test_summaries_carry_their_type_and_window_and_parameters_are_added_by_name(
     }
 
 
+def test_the_archive_is_a_tag_if_it_has_a_name() -> None:
+    for parameters, expected in (({"archive": "north"}, "north"), ({}, None)):
+        assert lines.tags(Series(Metadata("k", parameters=parameters), "throughput")).get("archive") == expected
+
+
 def test_a_network_element_has_no_tags_for_what_it_has_not() -> None:
     series = Series(Metadata("k", "network-element", source="198.51.100.1"), "path-mtu")
     assert block(Batch.from_points(series, [(1, 1500)])) == "path_mtu,metadata_key=k,source=198.51.100.1 value=1500 1\n"
@@ -90,6 +95,7 @@ def test_a_network_element_has_no_tags_for_what_it_has_not() -> None:
 @given(measurement=NAMES, tags=st.dictionaries(NAMES, TEXTS.filter(bool), max_size=3), text=TEXTS)
 @example(measurement=NASTY, tags={NASTY: NASTY, "t": "x\\"}, text=NASTY)
 @example(measurement="m\\", tags={"a\\=b": "c\\ d", "e\\\\f": "\\\\"}, text="\\")
+@example(measurement="\\\n", tags={"\\\n": "\\\n"}, text="\\\n")
 def test_every_measurement_tag_and_text_is_read_back_by_another_parser(measurement: str, tags: dict[str, str], text: str) -> None:
     points = Points(seconds([1397075053]), {"error": text_column([text])})
     line = bytes(lines.block(lines.encode(lines.head(measurement, tags), points))).decode()

@@ -255,6 +255,21 @@ def test_the_table_of_metadata_has_a_row_a_key(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("named_first", [True, False])
+def test_a_folder_keeps_the_columns_that_it_began_with(tmp_path: Path, named_first: bool) -> None:
+    named, plain = series(key="n:1", archive="n"), series(key="2")
+    with opened(tmp_path) as sink:
+        for each in (named, plain) if named_first else (plain, named):
+            deliver(sink, {each: [(START, 1.0)]}, ONE_DAY)
+        deliver(sink, {named: [], plain: [(START, 2.0)]}, ONE_DAY)  # what was there is taken out
+        deliver(sink, {named: [(START, 1.0)]}, ONE_DAY)
+        assert [points_of(sink.read(each, ONE_DAY)) for each in (named, plain)] == [[(START, 1.0)], [(START, 2.0)]]
+    tables = [pq.ParquetFile(path).read() for path in tmp_path.glob("event_type=*/**/*.parquet")]
+    assert {"archive" in table.schema.names for table in tables} == {named_first}
+    rows = [row for table in tables for row in table.to_pylist()]
+    assert {row["metadata_key"]: row.get("archive") for row in rows} == {"n:1": "n" if named_first else None, "2": None}
+
+
 def described(path: Path) -> dict[str, tuple[str | None, Any]]:
     """What the source says of each series: by event type its source and its parameter `site`."""
     source = ParquetSource(path=str(path))
