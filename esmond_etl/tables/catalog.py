@@ -16,7 +16,8 @@ from esmond_etl.model.interval import IntervalSet
 from esmond_etl.model.series import Metadata, Series, SeriesId, Served, Summary
 from esmond_etl.tables.columns import subject_values
 
-_TEXTS: Final = (
+#: The columns of a metadata key that are texts; the SQL sink has the same.
+TEXTS: Final = (
     "metadata_key",
     "subject_type",
     "source",
@@ -29,7 +30,7 @@ _TEXTS: Final = (
 
 SCHEMA: Final = pa.schema(
     [
-        *((name, pa.string()) for name in _TEXTS),
+        *((name, pa.string()) for name in TEXTS),
         ("parameters", pa.map_(pa.string(), pa.string())),  # a text as it is, anything else as JSON text
         ("parameters_json", pa.string()),  # exactly as the archive had them
         ("event_types", pa.map_(pa.string(), pa.list_(pa.string()))),  # with the summaries of each, such as "average/86400"
@@ -180,7 +181,7 @@ def _merged(old: Entry, new: Entry, under: Iterable[Series]) -> Entry:
 
 
 def _rows(entries: Sequence[Entry]) -> pa.Table:
-    texts = [[getattr(entry.metadata, _field(name)) for entry in entries] for name in _TEXTS]
+    texts = [[getattr(entry.metadata, _field(name)) for entry in entries] for name in TEXTS]
     parameters = [dict(entry.metadata.parameters) for entry in entries]
     event_types = [
         {name: sorted(map(str, summaries)) for name, summaries in sorted(entry.metadata.event_types.items())} for entry in entries
@@ -256,7 +257,7 @@ def entries(table: pa.Table) -> Iterator[Entry]:
     rows = table.drop_columns(["parameters", *moments]).to_pylist()
     for row, first, last in zip(rows, moments["first_seen"], moments["last_seen"], strict=True):
         metadata = Metadata(
-            **{_field(name): row[name] for name in _TEXTS},
+            **{_field(name): row[name] for name in TEXTS},
             parameters=msgspec.json.decode(row["parameters_json"]),
             event_types={
                 name: {Summary.parse(summary): _NOWHERE for summary in summaries} for name, summaries in row["event_types"]

@@ -9,21 +9,13 @@ from typing import Final
 import pyarrow as pa
 
 from esmond_etl import JSON_TEXT, NUMBER, Interval, Series
+from esmond_etl.tables import catalog
 from esmond_etl_sql.dialects import Dialect
 from esmond_etl_sql.values import Kind
 
 #: The columns of each series, and of each metadata key; they are text, and `parameters` is JSON in the table of metadata.
 SERIES: Final = ("metadata_key", "event_type", "summary", "source", "destination")
-METADATA: Final = (
-    "metadata_key",
-    "subject_type",
-    "source",
-    "destination",
-    "measurement_agent",
-    "tool_name",
-    "input_source",
-    "input_destination",
-)
+METADATA: Final = catalog.TEXTS
 
 #: Temporary tables for the rows of a task.
 STAGED: Final = "esmond_etl_{}"
