@@ -14,6 +14,7 @@ import pytest
 
 from esmond_etl import ArchiveError, Interval, Metadata, Series, StoppedError, Summary
 from esmond_etl.client.archive import Archive
+from esmond_etl.client.page_size import PageSize
 from esmond_etl.client.reading import Reader
 from esmond_etl.model.errors import ContentError, RequestError, StatusError
 
@@ -135,6 +136,58 @@ def test_a_window_that_is_too_wide_is_halved_and_all_of_it_arrives(serve: Any, a
         return answer(500, b'{"detail": "too much"}') if wide else whole(asked)
 
     assert points(reader(serve(respond).url).datapoints(series(), Interval(0, 40 * 86400))) == rows
+
+
+def test_an_archive_that_is_slow_is_asked_for_less_at_a_time(serve: Any, answer: Any) -> None:
+    rows = [(ts, float(ts)) for ts in range(30_000)]
+    whole, asked_for = Points(answer, rows), []
+
+    def respond(asked: Any) -> Any:
+        asked_for.append(int(asked.query["limit"]))
+        time.sleep(asked_for[-1] / 10_000)  # a server that is as slow as that
+        return whole(asked)
+
+    made = reader(serve(respond).url, timeout=1.5)
+    assert points(made.datapoints(series(), Interval(0, 30_000))) == rows
+    assert asked_for[:2] == [10_000, 5_000]
+    assert all(limit <= 5_000 for limit in asked_for[1:])
+    assert made.page_now < 10_000
+
+
+def test_a_page_that_times_out_makes_those_of_other_series_smaller(serve: Any, answer: Any) -> None:
+    rows = [(ts, float(ts)) for ts in range(0, 100 * 3600, 60)]
+    whole, too_large = Points(answer, rows), []
+    ended = threading.Event()
+
+    def respond(asked: Any) -> Any:
+        if int(asked.query["limit"]) > 5_000:
+            too_large.append(asked.path)
+            ended.wait(20)
+        return whole(asked)
+
+    made = reader(serve(respond).url, timeout=0.5, retries=0)
+    try:
+        found = [points(made.datapoints(series(key), Interval(0, 100 * 3600))) for key in "abcdefghij"]
+    finally:
+        ended.set()
+    assert found == [rows] * 10
+    assert len(too_large) == 2  # at the largest size, and once a little above what the archive can bear
+
+
+def test_pages_grow_again_while_answers_are_quick() -> None:
+    size = PageSize(slow=10)
+    for _ in range(9):
+        size.failed()
+    assert (size.of(10_000), size.of(1000), size.of(50)) == (156, 100, 50)
+    size.answered(4, is_full=False)
+    size.answered(6, is_full=True)
+    assert size.of(10_000) == 156
+    for _ in range(16):
+        size.answered(4, is_full=True)
+    assert size.of(10_000) == 625  # the size at which a page failed last
+    for _ in range(15 * 100):
+        size.answered(4, is_full=True)
+    assert size.of(10_000) == 10_000
 
 
 def test_a_series_that_always_fails_is_given_up_soon_with_the_reason_of_the_archive(serve: Any, answer: Any) -> None:

@@ -147,6 +147,10 @@ class Archive:
 
     def get(self, url: str, params: Mapping[str, Any], decode: Callable[[bytes], T]) -> T:
         """The body of the answer, decoded by `decode`; a ValueError of `decode` counts as a failed answer."""
+        return self.get_timed(url, params, decode)[0]
+
+    def get_timed(self, url: str, params: Mapping[str, Any], decode: Callable[[bytes], T]) -> tuple[T, float]:
+        """The same, and how long the answer took, s: from sending the request to its last byte."""
         request = self._request("GET", url, params)
         retry = self._retry
         while True:
@@ -154,7 +158,7 @@ class Archive:
                 with profile.part("fetch"):
                     answer = self._send(request)
                 with profile.part("decode"):
-                    return _decoded(answer, request.url, decode)
+                    return _decoded(answer, request.url, decode), answer.seconds
             except ArchiveError as error:
                 if not is_transient(error):
                     raise

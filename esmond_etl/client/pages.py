@@ -21,6 +21,7 @@ class Page(NamedTuple):
 
     length: int  #: datapoints in the answer, valid or not
     batch: Batch  #: the valid ones, with the others as faults
+    seconds: float = 0.0  #: that the answer took
 
     def last(self, asked: Interval) -> int | None:
         """The latest time in the page, limited to `asked`; None if no datapoint has a valid time."""
@@ -48,7 +49,8 @@ def fetch(archive: Archive, series: Series, asked: Interval, limit: int, toleran
 
     # the archive includes both ends, an Interval only its start
     params = {"time-start": asked.start, "time-end": asked.end - 1, "limit": limit}
-    return archive.get(series.served.uri, params, decode)
+    page, seconds = archive.get_timed(series.served.uri, params, decode)
+    return page._replace(seconds=seconds)
 
 
 def walk(read: Callable[[Interval], Page], interval: Interval, step: Step) -> Iterator[Batch]:
@@ -59,7 +61,7 @@ def walk(read: Callable[[Interval], Page], interval: Interval, step: Step) -> It
         try:
             page = read(asked)
         except (RequestError, StatusError) as error:
-            if not is_too_wide(error) or asked.seconds <= NARROWEST:
+            if not is_too_large(error) or asked.seconds <= NARROWEST:
                 raise
             widest, width = max(NARROWEST, asked.seconds // 2), NARROWEST
             continue
@@ -69,8 +71,8 @@ def walk(read: Callable[[Interval], Page], interval: Interval, step: Step) -> It
         width = min(width * 4, widest)
 
 
-def is_too_wide(error: ArchiveError) -> bool:
-    """Whether a request may have failed because its window was too long."""
+def is_too_large(error: ArchiveError) -> bool:
+    """Whether a request may have failed because it asked for too much: too long a window, or too large a page."""
     if isinstance(error, StatusError):
         return error.status in (500, 502, 503, 504)
     return isinstance(error, RequestError) and error.timed_out

@@ -9,11 +9,12 @@ from typing import Any, Final
 import msgspec
 
 from esmond_etl.client import wire
-from esmond_etl.client.archive import Archive
+from esmond_etl.client.archive import OVERLOADED, Archive
 from esmond_etl.client.elmond import Elmond
+from esmond_etl.client.page_size import PageSize
 from esmond_etl.client.pages import Page, fetch, walk
 from esmond_etl.model.batch import Batch
-from esmond_etl.model.errors import ContentError, StatusError
+from esmond_etl.model.errors import ContentError, RequestError, StatusError
 from esmond_etl.model.interval import Interval
 from esmond_etl.model.series import Metadata, Series
 
@@ -43,8 +44,10 @@ class Reader:
     tolerant: bool = False  #: whether invalid datapoints become faults of their batch; otherwise the first one is an error
     unusable: dict[str, str] = field(default_factory=dict)  #: key of an invalid entry of the list -> the error
     _elmond: Elmond = field(init=False, repr=False)
+    _size: PageSize = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._size = PageSize(self.archive.timeout / 3)
         self._elmond = Elmond(self._read, self.page, self.spacing)
 
     def metadata(self, filters: Mapping[str, Any]) -> Iterator[Metadata]:
@@ -107,16 +110,33 @@ class Reader:
         """The datapoints of `series` in `interval`, oldest first, a batch a page; raises ArchiveError if any could not be read."""
         if is_elmond(series):
             return self._elmond.datapoints(series, interval)
-        limit = self._limit(series)
+        limit = most = self._limit(series)
+
+        def read(asked: Interval) -> Page:
+            nonlocal limit
+            limit = self._size.of(most)
+            try:
+                page = self._read(series, asked, limit)
+            except (RequestError, StatusError) as error:
+                if (isinstance(error, StatusError) and error.status in OVERLOADED) or getattr(error, "timed_out", False):
+                    self._size.failed()
+                raise
+            self._size.answered(page.seconds, page.length >= limit)
+            return page
 
         def step(asked: Interval, page: Page) -> tuple[Batch, int]:
             return wire.without_repeats(page.batch), asked.end if self._is_last(page, limit) else _after(series, asked, page)
 
-        return walk(lambda asked: self._read(series, asked, limit), interval, step)
+        return walk(read, interval, step)
 
     def _limit(self, series: Series) -> int:
         """Datapoints per request at most."""
         return self.page if series.holds_numbers or is_elmond(series) else min(self.page, TEXTS_PAGE)
+
+    @property
+    def page_now(self) -> int:
+        """Datapoints per request at most, as the archive can bear it now."""
+        return self._size.of(self.page)
 
     def requests(self, series: Series, datapoints: float) -> int:
         """About how many requests it takes to read this many datapoints of `series` at once."""

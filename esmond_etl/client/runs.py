@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from esmond_etl.client.pages import Page, is_too_wide
+from esmond_etl.client.pages import Page, is_too_large
 from esmond_etl.model.errors import ArchiveError, RequestError, StatusError, StoppedError
 from esmond_etl.model.interval import Interval
 from esmond_etl.model.series import BASE, Metadata, Series
@@ -135,6 +135,6 @@ class Runs:
             try:
                 return asked, self._read(series, asked, self._limit)
             except (RequestError, StatusError) as error:
-                if not is_too_wide(error) or until == end:
+                if not is_too_large(error) or until == end:
                     raise
         raise AssertionError("the last one returns or raises")

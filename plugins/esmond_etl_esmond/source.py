@@ -156,11 +156,16 @@ class EsmondSource(Connection, Source):
         return self._reader.unusable
 
     def remarks(self) -> dict[str, int]:
-        """With `parallel = "auto"`, the number of requests in flight at the end, if there were enough requests to tell."""
-        if not self._archive.adapts or self._archive.traffic.requests < TELLING:
-            return {}
-        text = f"requests in flight at the end: as many as the archive could bear ({self._archive.parallel} at most)"
-        return {text: self._archive.limit.now}
+        """What the run settled on, if there were enough requests to tell: requests in flight, and datapoints in each."""
+        told = {}
+        if self._archive.adapts and self._archive.traffic.requests >= TELLING:
+            text = f"requests in flight at the end: as many as the archive could bear ({self._archive.parallel} at most)"
+            told[text] = self._archive.limit.now
+        if self._reader.page_now < self.page:
+            told[f"datapoints in a request at the end: as many as the archive could bear ({self.page:,} at most)"] = (
+                self._reader.page_now
+            )
+        return told
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
         """The datapoints of `series` in `interval`, oldest first; raises ArchiveError if any could not be read."""
