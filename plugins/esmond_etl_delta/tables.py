@@ -38,6 +38,9 @@ TRIES: Final = 20
 #: Commits from one checkpoint of a table's log to the next: the library reads the log from there, several times a commit.
 CHECKPOINT: Final = 10
 
+#: How long a log tells of old versions: as long as `compact` keeps their files. A longer log makes each commit slower.
+RETENTION: Final = "interval 7 days"
+
 
 class Tables:
     """The tables under a path, or a URL; usable from several threads."""
@@ -169,7 +172,7 @@ class Tables:
                 schema,
                 mode="ignore",
                 partition_by=[column for column in PARTITIONS if column in schema.names],
-                configuration={"delta.checkpointInterval": str(CHECKPOINT)},
+                configuration={"delta.checkpointInterval": str(CHECKPOINT), "delta.logRetentionDuration": RETENTION},
                 storage_options=self.storage,
             )
         except DeltaError:  # it may also have done so at the very same moment

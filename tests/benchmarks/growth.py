@@ -9,10 +9,11 @@ from typing import Any, Final
 from urllib.request import urlopen
 
 from tests.benchmarks.data import NUMBERS, Size
+from tests.benchmarks.limit import limit
 from tests.benchmarks.measure import HERE, PYTHON, Served, in_turn, run, served
 from tests.benchmarks.tables import to_parquet
 
-NAMES: Final = ("planning", "million", "nothing_new", "curve", "year")
+NAMES: Final = ("planning", "million", "nothing_new", "curve", "year", "limit")
 
 MANY = Size(100_000, 1250, 1)  #: by five event types
 
@@ -36,7 +37,9 @@ path = "out"
 
 def measured(name: str, folder: Path) -> dict[str, Any]:
     """One of the tables, as plain data."""
-    return {"planning": planning, "million": million, "nothing_new": nothing_new, "curve": curve, "year": year}[name](folder)
+    return {"planning": planning, "million": million, "nothing_new": nothing_new, "curve": curve, "year": year, "limit": limit}[
+        name
+    ](folder)
 
 
 def planning(folder: Path) -> dict[str, Any]:
