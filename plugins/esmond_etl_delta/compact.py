@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from esmond_etl.tables import catalog
 from esmond_etl_delta.names import METADATA, OWNERS, table_of
 from esmond_etl_delta.tables import Tables, entries
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+#: How often a table is tried again because another process changed it meanwhile.
+TRIES: Final = 5
 
 
 class Compacted(NamedTuple):
@@ -23,15 +29,26 @@ def compact(tables: Tables) -> Iterator[Compacted]:
 
     Versions of the last week stay readable, for present readers and for `as_of`.
     """
-    from deltalake import WriterProperties
-
     for name in names(tables):
         table = tables.open(name)
         if table is None:
             continue
-        done = table.optimize.compact(writer_properties=WriterProperties(compression="ZSTD", compression_level=1))
+        done = _compacted(table)
         removed = table.vacuum(dry_run=False, full=True)  # also files that a killed process left
         yield Compacted(done["numFilesRemoved"], done["numFilesAdded"], len(removed))
+
+
+def _compacted(table: DeltaTable) -> dict[str, Any]:
+    """What compacting a table did; nothing if other processes keep changing the files that it merges: the next time will do."""
+    from deltalake import WriterProperties
+    from deltalake.exceptions import CommitFailedError
+
+    for _ in range(TRIES):
+        try:
+            return table.optimize.compact(writer_properties=WriterProperties(compression="ZSTD", compression_level=1))
+        except CommitFailedError:
+            table.update_incremental()
+    return {"numFilesRemoved": 0, "numFilesAdded": 0}
 
 
 def names(tables: Tables) -> list[str]:

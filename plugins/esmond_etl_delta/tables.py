@@ -23,17 +23,11 @@ from esmond_etl_delta.names import OWNERS, PARTITIONS
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
-#: The application whose transactions all commits carry.
-APPLICATION: Final = "esmond_etl"
-
 #: How long a commit is tried again because other processes committed first, s.
 PATIENCE: Final = 300
 
 #: The longest pause before that, s.
 PAUSE: Final = 0.2
-
-#: How often the library tries a commit again that conflicts with nothing.
-TRIES: Final = 20
 
 #: Commits from one checkpoint of a table's log to the next: the library reads the log from there, several times a commit.
 CHECKPOINT: Final = 10
@@ -106,12 +100,12 @@ class Tables:
         return None
 
     def _commit(self, name: str, table: DeltaTable, actions: list[Any], about: Mapping[str, str]) -> int:
-        """Raises CommitFailedError if another process committed since the table was read.
+        """Raises CommitFailedError if anybody committed since the table was read.
 
-        All commits carry a transaction of the same application: the library refuses the later one of two that do not know each other.
+        The library would go on if it found no conflict, but it finds none between our removals and those of an `optimize` (1.6.6):
+        what both removed would then be there twice.
         """
         from deltalake import CommitProperties
-        from deltalake.transaction import Transaction
 
         before = table.version()
         table.create_write_transaction(
@@ -119,9 +113,7 @@ class Tables:
             "append",
             table.schema(),
             table.metadata().partition_columns,
-            commit_properties=CommitProperties(
-                custom_metadata=dict(about), max_commit_retries=TRIES, app_transactions=[Transaction(APPLICATION, before + 1)]
-            ),
+            commit_properties=CommitProperties(custom_metadata=dict(about), max_commit_retries=0),
         )
         table.update_incremental()
         self._held[name] = table

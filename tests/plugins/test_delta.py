@@ -262,6 +262,34 @@ def test_commits_that_know_nothing_of_each_other_are_refused(tmp_path: Path) -> 
             assert Counter(value for _, _, value in rows(tmp_path).elements()) == {turn + 0.5: 72}
 
 
+def test_what_is_replaced_while_files_are_merged_is_there_once(tmp_path: Path) -> None:
+    hours = [Interval(START + hour * 3600, START + (hour + 1) * 3600) for hour in range(4)]
+
+    def write(key: str) -> None:
+        with opened(tmp_path) as sink:
+            for turn in range(5):
+                for hour in hours:
+                    deliver(sink, {series("throughput", key=key): [(ts, float(turn)) for ts in range(*hour, 60)]}, hour)
+
+    with opened(tmp_path) as sink, ThreadPoolExecutor(2) as pool:
+        deliver(sink, {series("throughput", key="a"): [(START, 0.0)]}, hours[0])
+        writing = [pool.submit(write, key) for key in "ab"]
+        while not all(each.done() for each in writing):
+            sink.compact()
+        for each in writing:
+            each.result()
+    assert rows(tmp_path) == Counter((key, ts, 4.0) for key in "ab" for hour in hours for ts in range(*hour, 60))
+
+
+def test_a_commit_after_another_program_has_merged_files_is_made_anew(tmp_path: Path) -> None:
+    with opened(tmp_path) as sink:
+        for key in "abc":
+            deliver(sink, hourly(1.0, key), THREE_DAYS)
+        DeltaTable(tmp_path / "throughput").optimize.compact()
+        deliver(sink, hourly(2.0, "a"), THREE_DAYS)  # the sink knows the table as it was before
+    assert Counter((key, value) for key, _, value in rows(tmp_path).elements()) == {("a", 2.0): 72, ("b", 1.0): 72, ("c", 1.0): 72}
+
+
 def test_a_rollback_leaves_no_file(tmp_path: Path) -> None:
     with opened(tmp_path) as sink:
         each = series("throughput", key="a")
