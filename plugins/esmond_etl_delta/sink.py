@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +14,8 @@ from pydantic import AfterValidator, Field, PrivateAttr, SecretStr
 from esmond_etl import Batch, Context, Features, Interval, IntervalSet, Load, OwnedSink, Series, SeriesId, SinkError, Task
 from esmond_etl.tables import catalog, columns
 from esmond_etl.tables.columns import Layout
-from esmond_etl.tables.load import DAY
+from esmond_etl.tables.layouts import Layouts
+from esmond_etl.tables.load import DAY, Shelf
 from esmond_etl.tables.places import without_secrets
 from esmond_etl_delta.commits import Commits
 from esmond_etl_delta.compact import compact
@@ -65,14 +65,15 @@ class DeltaSink(OwnedSink):
     _tables: Tables = PrivateAttr()
     _commits: Commits = PrivateAttr()
     _reader: Reader = PrivateAttr()
-    _layouts: dict[str, Layout] = PrivateAttr()
-    _lock: threading.Lock = PrivateAttr()
+    _layouts: Layouts = PrivateAttr()
 
     def open(self, context: Context) -> None:
         """Import the heavy modules; tables are created when there are rows for them."""
         self._tables = self._unopened()
         self._commits, self._reader = Commits(self._tables), Reader(self._tables)
-        self._layouts, self._lock = {}, threading.Lock()
+        self._layouts = Layouts(
+            self._tables.shown, "table", lambda shelf: table_of(*shelf), self._held, self.histograms, self.lists
+        )
 
     def _unopened(self) -> Tables:
         needed()
@@ -145,25 +146,10 @@ class DeltaSink(OwnedSink):
 
     def begin(self, task: Task) -> Load:
         """Begin the delivery of one task to the tables."""
-        return Delivery(self._tables.files, self._commits.deliver, task, self._layout, self._tables.shown)
+        return Delivery(self._tables.files, self._commits.deliver, task, self._layouts.of, self._tables.shown)
 
-    def _layout(self, batch: Batch) -> Layout:
-        """The layout of the table that `batch` belongs to, which the first batch decided; raises SinkError if this one does not fit."""
-        name = table_of(batch.series.event_type, batch.series.summary)
-        wanted = columns.natural_layout(batch, self.histograms, self.lists)
-        with self._lock:
-            layout = self._layouts.get(name)
-            if layout is None:
-                layout = self._layouts[name] = self._held(name) or wanted
-        if columns.NOUNS[layout.kind] != columns.NOUNS[wanted.kind]:  # files without the typed list stay without it
-            raise SinkError(
-                f"{batch.series}: the table {self._tables.shown}/{name} holds {columns.NOUNS[layout.kind]}, and this would be"
-                f" {columns.NOUNS[wanted.kind]}: write to another path, or move that table away"
-            )
-        return layout
-
-    def _held(self, name: str) -> Layout | None:
-        table = self._tables.known(name)
+    def _held(self, shelf: Shelf) -> Layout | None:
+        table = self._tables.known(table_of(*shelf))
         return None if table is None else columns.layout_of(pa.schema(table.schema()))
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -11,8 +10,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, PrivateAttr
 
 from esmond_etl import Batch, Context, Features, Interval, IntervalSet, Load, OwnedSink, Series, SeriesId, SinkError, Task
-from esmond_etl.tables import columns
 from esmond_etl.tables.columns import Layout
+from esmond_etl.tables.layouts import Layouts
 from esmond_etl.tables.load import DAY, Shelf
 from esmond_etl_parquet import catalog, files, owners, reading
 from esmond_etl_parquet.compact import compact
@@ -66,8 +65,7 @@ class ParquetSink(OwnedSink):
 
     _tree: Tree = PrivateAttr()
     _groups: files.Groups = PrivateAttr()
-    _layouts: dict[Shelf, Layout] = PrivateAttr()
-    _lock: threading.Lock = PrivateAttr()
+    _layouts: Layouts = PrivateAttr()
     _recent: Recent = PrivateAttr()
 
     def open(self, context: Context) -> None:
@@ -75,7 +73,8 @@ class ParquetSink(OwnedSink):
         with spoken(SinkError, self.path):
             self._tree = Tree(self.path)
             self._tree.open()
-        self._groups, self._layouts, self._lock = files.Groups(self._tree), {}, threading.Lock()
+        self._groups = files.Groups(self._tree)
+        self._layouts = Layouts(self._tree.shown, "folder", files.folder_of, self._held, self.histograms, self.lists)
         self._recent = Recent(self._tree)
 
     @property
@@ -141,23 +140,11 @@ class ParquetSink(OwnedSink):
 
     def begin(self, task: Task) -> Load:
         """Begin the delivery of one task to the tree."""
-        return ParquetLoad(self._tree, self._groups, task, self._layout)
+        return ParquetLoad(self._tree, self._groups, task, self._layouts.of)
 
-    def _layout(self, batch: Batch) -> Layout:
-        """The layout of the files that `batch` belongs to, which the first batch decided; raises SinkError if this one does not fit."""
-        shelf = Shelf.of(batch.series)
-        wanted = columns.natural_layout(batch, self.histograms, self.lists)
-        with self._lock:
-            layout = self._layouts.get(shelf)
-            if layout is None:
-                with self._tree.exclusive():
-                    layout = self._layouts[shelf] = files.held_layout(self._tree, shelf) or wanted
-        if columns.NOUNS[layout.kind] != columns.NOUNS[wanted.kind]:  # files without the typed list stay without it
-            raise SinkError(
-                f"{batch.series}: {self._tree.shown}/{files.folder_of(shelf)} holds {columns.NOUNS[layout.kind]}, and this would be"
-                f" {columns.NOUNS[wanted.kind]}: write to another path, or move that folder away"
-            )
-        return layout
+    def _held(self, shelf: Shelf) -> Layout | None:
+        with self._tree.exclusive():
+            return files.held_layout(self._tree, shelf)
 
     def read(self, series: Series, interval: Interval) -> Iterator[Batch]:
         """The tree's datapoints of `series` in `interval`, oldest first.
