@@ -121,6 +121,16 @@ def test_a_password_in_a_url_is_a_secret_too(check: Any) -> None:
     assert "s3cr3t" not in "".join(lines)
 
 
+def test_a_secret_in_a_value_does_not_hide_that_the_value_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.toml"
+    path.write_text('from = 2014-01-01\n[source]\ntype = "esmond"\nurl = "ftp://me:hidden@a/"\n[[sink]]\ntype = "stdout"\n')
+    assert run(["check", str(path)]) == 2
+    said = capsys.readouterr().out
+    assert "there is a secret in the file" in said
+    assert "1 error, 1 warning" in said
+    assert "hidden" not in said
+
+
 def test_a_secret_from_the_environment_is_right(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KEY", "s3cr3t")
     assert check(with_source('api_key = "${KEY}"')) == (0, ["1.toml: ok"])

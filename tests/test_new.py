@@ -36,7 +36,7 @@ def test_a_pipeline_for_every_sink_passes_check(
     sink: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENSEARCH_PASSWORD", "secret")
-    target = ["--target", "duckdb:warehouse.db"] if sink == "sql" else []
+    target = {"sql": ["--target", "duckdb:warehouse.db"], "parquet": ["--target", "out/"]}.get(sink, [])
     assert run(["new", "pipeline", "new.toml", "--sink", sink, "--event-types", "all", *ANSWERS, *target]) == 0
     assert capsys.readouterr().out == "new.toml is written; next: esmond-etl check new.toml\n"
     pipeline, problems = config.inspect("new.toml")
@@ -46,10 +46,10 @@ def test_a_pipeline_for_every_sink_passes_check(
 
 
 def test_the_answers_stand_in_the_pipeline() -> None:
-    run(["new", "pipeline", "new.toml", "--sink", "parquet", "--event-types", "throughput, failures", *ANSWERS])
+    run(["new", "pipeline", "new.toml", "--sink", "parquet", "--event-types", "throughput, failures", *ANSWERS, "--target", "out/"])
     pipeline: Any = config.load("new.toml")
     assert (pipeline.settings.from_, pipeline.source.url) == ("2014-01-01", "https://archive.example.net/")
-    assert (pipeline.source.event_types, pipeline.sinks[0].path) == (["throughput", "failures"], "https://target.example.net/")
+    assert (pipeline.source.event_types, pipeline.sinks[0].path) == (["throughput", "failures"], str(Path("out").absolute()))
 
 
 def test_what_the_environment_lacks_is_named_and_what_is_wrong_is_told(
@@ -116,7 +116,7 @@ def test_a_sink_that_has_no_place_is_not_asked_for_one() -> None:
 
 
 def test_the_comments_of_a_new_pipeline_are_right_when_they_are_taken_off() -> None:
-    run(["new", "pipeline", "new.toml", "--sink", "parquet", "--event-types", "all", *ANSWERS])
+    run(["new", "pipeline", "new.toml", "--sink", "parquet", "--event-types", "all", *ANSWERS, "--target", "out/"])
     text = Path("new.toml").read_text()
     head, rest = text.split("\nfrom = ", 1)
     uncommented = re.sub(r"(?m)^# (?=\[\[|[a-z_]+ = )", "", rest)

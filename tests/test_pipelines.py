@@ -114,6 +114,7 @@ def test_a_first_look_is_a_table_of_the_days_of_last_month(
     assert group.run(["run", str(FOLDER / "demo.toml")]) == 0
     head, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
     assert head == ["time", "event_type", "source", "destination", "tool", "val"]
+    rows = [row for row in rows if row not in ([], head)]  # a month may be two tasks, and so two tables
     days = Counter(row[0] for row in rows)
     assert days.keys() == {f"{moment(midnight - age * 86400)}T00:00:00Z" for age in range(3, 8)}
     assert len(set(days.values())) == 1

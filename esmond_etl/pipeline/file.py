@@ -280,7 +280,7 @@ class _Reader:
             else:
                 said.setdefault(place, []).append(in_words(place, each, value_at(data, place[len(path) :])))
         for place, mistakes in said.items():
-            if not any(mistake.path == place for mistake in self.mistakes):
+            if not any(mistake.path == place and not mistake.warning for mistake in self.mistakes):
                 what = " or ".join(dict.fromkeys(each.what for each in mistakes)).replace(" or must be ", " or ")
                 self.mistake(place, what, mistakes[0].hint)
 
