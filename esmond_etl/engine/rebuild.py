@@ -36,7 +36,7 @@ def rebuild(delivery: Delivery, ledger: Ledger, series: Iterable[Series]) -> Ite
     """Note in an empty ledger what the sinks of a pipeline remember of `series`, and return it.
 
     The newest time of each series, as long as the pipeline's `lookback`, counts as not delivered: the next run reads it again for late
-    data. Raises ConfigError if the ledger is not empty, or if no sink of the pipeline remembers what was delivered.
+    data. Raises ConfigError if the ledger is not empty, or if no sink of the pipeline says what was delivered.
     """
     sinks = {label: sink for label, sink in delivery.opened.items() if sink.features.remembers}
     if not sinks:
@@ -44,6 +44,10 @@ def rebuild(delivery: Delivery, ledger: Ledger, series: Iterable[Series]) -> Ite
     if next(ledger.all_done(), None) or next(ledger.all_partly(), None):
         raise ConfigError(f"{ledger.path}: this ledger knows what was delivered: move it away if you do not trust it")
     known = {label: sink.delivered() for label, sink in sinks.items()}
+    if not any(known.values()):
+        raise ConfigError(
+            f"{delivery.definition.file}: its sinks do not say what was delivered: nothing was, or by an older version of esmond-etl"
+        )
     ledger.set_about("delivery", delivery.definition.delivery)
     with ThreadPoolExecutor(delivery.definition.settings.threads, "rebuild") as pool:
         for each in pool.map(partial(_rebuilt, delivery, sinks, known), series):

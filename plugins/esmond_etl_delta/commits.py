@@ -117,6 +117,8 @@ class Commits:
 
     def _keys_of(self, path: str) -> frozenset[str] | None:
         if path not in self._keys:
+            if len(self._keys) >= REMEMBERED:
+                self._keys.clear()
             with self._tables.files.opened(path) as file:
                 self._keys[path] = keys_in(file)
         return self._keys[path]

@@ -96,10 +96,11 @@ class _Upload(io.RawIOBase):
 
 
 def whole(table: DeltaTable) -> pa.Table:
-    """All rows of a table without partitions."""
+    """All rows of a table without partitions, with nulls in columns that a file lacks."""
     dataset = table.to_pyarrow_dataset()
     names = dataset.schema.names
-    return pa.concat_tables([dataset.schema.empty_table(), *(read(fragment, names) for fragment in dataset.get_fragments())])
+    parts = [dataset.schema.empty_table(), *(read(fragment, names) for fragment in dataset.get_fragments())]
+    return pa.concat_tables(parts, promote_options="default")
 
 
 def read(fragment: Any, columns: Sequence[str], key: str | None = None) -> pa.Table:

@@ -132,7 +132,18 @@ class Tables:
             live = Live(table)
             return [*map(live.removed, live.paths()), *self._written(name, new)]
 
+        self._widen(name, schema)
         return self.change(name, schema, actions, about)
+
+    def _widen(self, name: str, schema: pa.Schema) -> None:
+        """Add the columns that a table of an older version lacks."""
+        from deltalake import Schema
+
+        table = self.known(name)
+        missing = [] if table is None else [field for field in schema if field.name not in pa.schema(table.schema()).names]
+        if table is not None and missing:
+            table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
+            table.update_incremental()
 
     def _written(self, name: str, rows: pa.Table) -> Iterator[Any]:
         if not len(rows):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import threading
 import time
 from array import array
@@ -25,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from esmond_etl_archive.samples import START as SAMPLED
 from esmond_etl_delta import files, reading
@@ -288,6 +289,19 @@ def test_a_commit_after_another_program_has_merged_files_is_made_anew(tmp_path: 
         DeltaTable(tmp_path / "throughput").optimize.compact()
         deliver(sink, hourly(2.0, "a"), THREE_DAYS)  # the sink knows the table as it was before
     assert Counter((key, value) for key, _, value in rows(tmp_path).elements()) == {("a", 2.0): 72, ("b", 1.0): 72, ("c", 1.0): 72}
+
+
+def test_a_table_of_metadata_of_an_older_version_gets_the_new_column(tmp_path: Path) -> None:
+    with opened(tmp_path) as sink:
+        deliver(sink, hourly(1.0, "a"), THREE_DAYS)
+    held = DeltaTable(tmp_path / "metadata").to_pyarrow_table().drop_columns(["delivered"])
+    shutil.rmtree(tmp_path / "metadata")
+    write_deltalake(tmp_path / "metadata", held)
+    with opened(tmp_path) as sink:
+        assert sink.delivered() == {}
+        deliver(sink, hourly(1.0, "b"), THREE_DAYS)
+        assert sink.delivered() == {series("throughput", key="b").id: (THREE_DAYS,)}
+        assert {key for key, *_ in rows(tmp_path)} == {"a", "b"}
 
 
 def test_a_rollback_leaves_no_file(tmp_path: Path) -> None:
