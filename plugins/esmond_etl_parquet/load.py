@@ -14,7 +14,7 @@ from esmond_etl.tables.load import DAY, DayLoad, Shelf
 from esmond_etl.tables.parts import Cut, NewFile
 from esmond_etl_parquet import catalog, files
 from esmond_etl_parquet.files import Part
-from esmond_etl_parquet.place import spoken
+from esmond_etl_parquet.place import reported
 from esmond_etl_parquet.tree import Change, Tree, sync_all
 
 
@@ -39,7 +39,7 @@ class ParquetLoad(DayLoad):
     def commit(self) -> Receipt:
         """Put the files into place, and return when they are durable. Raises SinkError if that fails."""
         seen = self.seen()
-        with spoken(SinkError, self.tree.shown):
+        with reported(SinkError, self.tree.shown):
             new = {(each.shelf, each.day): each.written.path for each in self.finished()}
             sync_all(new.values())
             with self.tree.exclusive():

@@ -56,14 +56,9 @@ class Place:
 
 
 @contextmanager
-def spoken(error: type[EsmondEtlError], *places: object) -> Iterator[None]:
-    """Errors of the file system and of Arrow become an `error` whose sentence names the places."""
+def reported(error: type[EsmondEtlError], *places: object) -> Iterator[None]:
+    """Turn errors of the file system and of Arrow into an `error` that names the places."""
     try:
         yield
     except (OSError, pa.ArrowException, ValueError) as problem:
-        raise sentence(error, problem, *places) from problem
-
-
-def sentence(error: type[EsmondEtlError], problem: Exception, *places: object) -> EsmondEtlError:
-    """Turn errors of the file system or of Arrow into an `error` that names the places."""
-    return error(": ".join(map(str, [*places, " ".join(str(problem).split())])))
+        raise error(": ".join(map(str, [*places, " ".join(str(problem).split())]))) from problem

@@ -14,7 +14,7 @@ from esmond_etl import TS, Batch, EsmondEtlError, Interval, Series, ts_bounds
 from esmond_etl.tables.columns import readable
 from esmond_etl.tables.load import DAY, Shelf
 from esmond_etl_parquet import files
-from esmond_etl_parquet.place import Place, spoken
+from esmond_etl_parquet.place import Place, reported
 from esmond_etl_parquet.recent import Recent
 
 #: How often a day is listed again while a sink is replacing its files.
@@ -28,12 +28,12 @@ def datapoints(
 
     With `recent`, a file that was decoded for another series is not decoded again.
     """
-    with spoken(error, tree.shown, series):
+    with reported(error, tree.shown, series):
         first = interval.start // DAY
         is_one = interval.end <= (first + 1) * DAY  # then its folder alone is listed
         days = [first] if is_one else list(files.days(tree, Shelf.of(series), interval))
     for day in days:
-        with spoken(error, tree.shown, series):
+        with reported(error, tree.shown, series):
             batches = _day(tree, series, day, interval.intersection(Interval(day * DAY, day * DAY + DAY)), recent)
         yield from batches
 

@@ -16,7 +16,7 @@ from esmond_etl.tables.load import DAY, Shelf
 from esmond_etl_parquet import catalog, files, owners, reading
 from esmond_etl_parquet.compact import compact
 from esmond_etl_parquet.load import ParquetLoad
-from esmond_etl_parquet.place import STAGING, Place, spoken
+from esmond_etl_parquet.place import STAGING, Place, reported
 from esmond_etl_parquet.recent import Recent
 from esmond_etl_parquet.tree import Tree
 
@@ -70,7 +70,7 @@ class ParquetSink(OwnedSink):
 
     def open(self, context: Context) -> None:
         """Create the folder if it is missing; finish or remove what a killed run left there."""
-        with spoken(SinkError, self.path):
+        with reported(SinkError, self.path):
             self._tree = Tree(self.path)
             self._tree.open()
         self._groups = files.Groups(self._tree)
@@ -87,13 +87,13 @@ class ParquetSink(OwnedSink):
         """The sink that wrote a tree."""
         if "://" in place or not Path(place).is_dir():
             return None
-        with spoken(SinkError, place):
+        with reported(SinkError, place):
             names = Place(place).names("")
         return cls(path=place) if any(name.startswith(("event_type=", STAGING)) for name in names) else None
 
     def compact(self) -> str:
         """Merge small files, until no event type has more than two a day."""
-        with spoken(SinkError, self.path):
+        with reported(SinkError, self.path):
             tree = Tree(self.path)
             tree.open()
             try:
@@ -125,17 +125,17 @@ class ParquetSink(OwnedSink):
 
     def owners(self, context: Context) -> dict[str, str]:
         """The notes in `_owners/`."""
-        with spoken(SinkError, self.path):
+        with reported(SinkError, self.path):
             return owners.read(Place(self.path))
 
     def delivered(self) -> dict[SeriesId, IntervalSet]:
         """The column `delivered` of the table of metadata."""
-        with spoken(SinkError, self.path):
+        with reported(SinkError, self.path):
             return catalog.delivered(self._tree)
 
     def set_owner(self, name: str, note: str | None) -> None:
         """Change a note in `_owners/`."""
-        with spoken(SinkError, self.path):
+        with reported(SinkError, self.path):
             owners.write(self._tree, name, note)
 
     def begin(self, task: Task) -> Load:

@@ -11,7 +11,7 @@ from esmond_etl import Batch, Context, Interval, Series, Source, SourceError
 from esmond_etl.tables.load import Shelf
 from esmond_etl.tables.places import without_secrets
 from esmond_etl_parquet import catalog, files, reading
-from esmond_etl_parquet.place import Place, spoken
+from esmond_etl_parquet.place import Place, reported
 from esmond_etl_parquet.tree import Tree
 
 
@@ -50,17 +50,17 @@ class ParquetSource(Source):
 
     def open(self, context: Context) -> None:
         """Check that the tree is there and complete: finish the commit of a killed run; raises SourceError if that is impossible."""
-        with spoken(SourceError, without_secrets(self.path)):
+        with reported(SourceError, without_secrets(self.path)):
             self._tree = Place(self.path) if "://" in self.path else Tree(self.path)
             found = self._tree.names("")
         if not found:
             raise SourceError(f"{self._tree.shown}: there are no data: check `path`")
-        with spoken(SourceError, self._tree.shown, "a commit there was interrupted, and cannot be finished from here"):
+        with reported(SourceError, self._tree.shown, "a commit there was interrupted, and cannot be finished from here"):
             self._tree.finish()
 
     def series(self, interval: Interval) -> Iterator[Series]:
         """Every series of the table of metadata whose event type and summary have a folder for a day in `interval`."""
-        with spoken(SourceError, self._tree.shown):
+        with reported(SourceError, self._tree.shown):
             held = {
                 shelf
                 for shelf in files.shelves(self._tree)

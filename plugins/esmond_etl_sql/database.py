@@ -75,7 +75,7 @@ class Database:
             self._dbapi = import_module(f"{dialect.driver}.dbapi")
         except ImportError:
             raise PluginError(f"the sql sink needs the ADBC driver of {dialect.name}: pip install {dialect.package}") from None
-        with self._spoken():
+        with self._reported():
             self._first = unless_stopped(lambda: self._dbapi.connect(uri, autocommit=True), stop)
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ class Database:
                         return act(session)
                 except self._dbapi.Error as error:
                     if attempt == tries - 1 or not _passes(error):
-                        raise self._sentence(error) from None
+                        raise self._as_error(error) from None
                 self._stop.wait(patience * 2**attempt)
                 if self._stop.is_set():
                     break
@@ -105,7 +105,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session whose transaction is rolled back."""
-        with self._spoken(), self._transaction(keep=False) as session:
+        with self._reported(), self._transaction(keep=False) as session:
             yield session
 
     @contextmanager
@@ -138,15 +138,15 @@ class Database:
         return connection
 
     @contextmanager
-    def _spoken(self) -> Iterator[None]:
+    def _reported(self) -> Iterator[None]:
         try:
             yield
         except self._dbapi.Error as error:
-            raise self._sentence(error) from None
+            raise self._as_error(error) from None
         except OSError as error:  # errors while rows are read
             raise SinkError(f"{self.shown}: {self._clean(str(error))}") from None
 
-    def _sentence(self, error: Any) -> EsmondEtlError:
+    def _as_error(self, error: Any) -> EsmondEtlError:
         kind = Unfit if (error.sqlstate or "").startswith(_OF_VALUES) else SinkError
         hint = ""
         if (error.sqlstate or "") == "55P03" or "is locked" in str(error):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from esmond_etl_parquet import exchange, tree
-from esmond_etl_parquet.place import Place, spoken
+from esmond_etl_parquet.place import Place, reported
 from esmond_etl_parquet.tree import Change, Tree
 
 from esmond_etl import SinkError
@@ -84,7 +84,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 from esmond_etl_parquet import tree
-from esmond_etl_parquet.place import Place, spoken
+from esmond_etl_parquet.place import Place, reported
 from esmond_etl_parquet.tree import Change, Tree
 
 made = Tree(sys.argv[1])
@@ -214,7 +214,7 @@ def test_a_url_of_nothing_is_an_error_without_its_secrets() -> None:
 
 @pytest.mark.parametrize("problem", [OSError(5, "broken"), ValueError("broken\n here")])
 def test_errors_name_the_place_in_one_line(problem: Any) -> None:
-    with pytest.raises(SinkError) as raised, spoken(SinkError, "out", "f/a"):
+    with pytest.raises(SinkError) as raised, reported(SinkError, "out", "f/a"):
         raise problem
     assert str(raised.value).startswith("out: f/a: ")
     assert "\n" not in str(raised.value)
