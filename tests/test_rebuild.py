@@ -110,4 +110,4 @@ def test_without_a_sink_that_remembers_nothing_can_be_rebuilt(tmp_path: Path, ar
 def test_what_nobody_delivered_cannot_be_rebuilt(tmp_path: Path, archive: Running, capsys: Any) -> None:
     path = written(tmp_path, archive, PARQUET)
     assert command(["rebuild", str(path)]) == 2
-    assert "its sinks do not say what was delivered: nothing was, or by an older version" in capsys.readouterr().err
+    assert "its sinks do not say what was delivered: nothing was, or an older version delivered it" in capsys.readouterr().err

@@ -18,9 +18,9 @@ from esmond_etl.cli import show
 def command(pipeline: str, as_json: bool) -> int:
     """Rebuild the ledger of PIPELINE if it was lost, so that the next run does not deliver everything again.
 
-    Parquet trees and Delta tables remember what time of each series has been delivered. The source is only listed; the datapoints in
-    the sinks are read, for their digests. Rejected datapoints, and the list of earlier runs, stay lost. Run `esmond-etl verify`
-    afterwards: it compares the sinks with the source.
+    Parquet trees and Delta tables remember which time of each series has been delivered. This command lists the source, and reads the
+    datapoints in the sinks to compute their digests. Rejected datapoints and the list of earlier runs stay lost. Run `esmond-etl
+    verify` afterwards: it compares the sinks with the source.
     """
     from esmond_etl.engine import files
     from esmond_etl.engine.delivery import Delivery

@@ -46,7 +46,7 @@ def rebuild(delivery: Delivery, ledger: Ledger, series: Iterable[Series]) -> Ite
     known = {label: sink.delivered() for label, sink in sinks.items()}
     if not any(known.values()):
         raise ConfigError(
-            f"{delivery.definition.file}: its sinks do not say what was delivered: nothing was, or by an older version of esmond-etl"
+            f"{delivery.definition.file}: its sinks do not say what was delivered: nothing was, or an older version delivered it"
         )
     ledger.set_about("delivery", delivery.definition.delivery)
     with ThreadPoolExecutor(delivery.definition.settings.threads, "rebuild") as pool:
@@ -69,7 +69,7 @@ def _rebuilt(
 
 
 def _settled(definition: Definition, intervals: IntervalSet) -> IntervalSet:
-    """The time that no late data can have come for when it was read."""
+    """The time that was read late enough: no late data can have come since."""
     if not intervals:
         return intervals
     last, settings = intervals[-1].end, definition.settings

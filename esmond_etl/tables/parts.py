@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import msgspec
@@ -74,9 +75,10 @@ class NewFile:
         return Written(self.path, size, self._metadata[0])
 
     def abandon(self) -> None:
-        """Close the file; nobody will read it."""
-        self._writer.close()
-        self._stream.close()
+        """Close the file; nobody will read it, so it does not matter if a full disk makes that fail."""
+        for each in (self._writer, self._stream):
+            with suppress(OSError, pa.ArrowException):
+                each.close()
 
 
 class Cut(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -69,7 +69,8 @@ class Files:
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files that no commit names."""
         for path in paths:
-            self._fs.delete_file(path)
+            with suppress(FileNotFoundError):  # it could not even be created
+                self._fs.delete_file(path)
 
 
 class _Upload(io.RawIOBase):

@@ -1,4 +1,4 @@
-"""Which processes are at work on a tree: each holds a lock on a folder of its own."""
+"""Which processes are working on a tree: each of them locks its own folder in `_staging/`."""
 
 from __future__ import annotations
 
